@@ -1,0 +1,160 @@
+"""How kernels are compiled: one decorator, the array types, and the few instructions numba lacks.
+
+All kernels have explicit signatures, so that importing a module compiles (or loads from numba's
+cache) every kernel in it, and nothing is ever compiled while a request waits. Inputs are declared
+read-only and accept writable arrays too. Kernels check no bounds: their callers validate first.
+
+numba's cache knows only the file of a kernel, not of what it calls: after changing this file,
+remove the `*.nbi` files beside it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+u8 = types.Array(types.uint8, 1, "C", readonly=True)
+i32 = types.Array(types.int32, 1, "C", readonly=True)
+i32_2d = types.Array(types.int32, 2, "C", readonly=True)
+i64 = types.Array(types.int64, 1, "C", readonly=True)
+u32 = types.Array(types.uint32, 1, "C", readonly=True)
+u64 = types.Array(types.uint64, 1, "C", readonly=True)
+u8_out = types.Array(types.uint8, 1, "C")
+u16_out = types.Array(types.uint16, 1, "C")
+i32_out = types.Array(types.int32, 1, "C")
+i32_2d_out = types.Array(types.int32, 2, "C")
+i64_out = types.Array(types.int64, 1, "C")
+u32_out = types.Array(types.uint32, 1, "C")
+u64_out = types.Array(types.uint64, 1, "C")
+
+_BYTE = ir.IntType(8)
+_WORD = ir.IntType(64)
+_ROW = ir.VectorType(_WORD, 8)
+_LANES = ir.VectorType(ir.IntType(32), 8)
+
+
+def kernel(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a function for the given signatures now, without the GIL, kept in numba's cache."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            return njit(list(signatures), nogil=True, cache=True, error_model="numpy")(function)
+        except RuntimeError as error:
+            if "no locator" not in str(error):
+                raise
+            # Neither the package's folder nor the user's is writable: compile at each start.
+            return njit(list(signatures), nogil=True, error_model="numpy")(function)
+
+    return decorate
+
+
+helper = njit(nogil=True, error_model="numpy")
+"""For helpers that kernels of the same file call: compiled with them, without an own signature."""
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, to: Any) -> Any:
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), to.as_pointer())
+
+
+def _loader(bits: int, big_endian: bool) -> Any:
+    def load(typingctx: Any, array: Any, offset: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = ir.IntType(bits)
+            at = _pointer(context, builder, signature.args[0], args[0], args[1], word)
+            value = builder.load(at, align=1)
+            if big_endian:
+                value = builder.bswap(value)
+            return value if bits == 64 else builder.zext(value, _WORD)
+
+        result = types.uint64 if bits == 64 else types.int64
+        return result(array, types.int64), generate
+
+    return intrinsic(load)
+
+
+load16 = _loader(16, False)
+"""load16(bytes, offset) -> int64: a little-endian u16 at any offset."""
+load32 = _loader(32, False)
+"""load32(bytes, offset) -> int64: a little-endian u32 at any offset."""
+load64 = _loader(64, False)
+"""load64(bytes, offset) -> uint64: a little-endian u64 at any offset."""
+load64_be = _loader(64, True)
+"""load64_be(bytes, offset) -> uint64: a big-endian u64 at any offset."""
+
+
+def _storer(bits: int, big_endian: bool) -> Any:
+    def store(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            word = ir.IntType(bits)
+            at = _pointer(context, builder, signature.args[0], args[0], args[1], word)
+            value = args[2] if bits == 64 else builder.trunc(args[2], word)
+            builder.store(builder.bswap(value) if big_endian else value, at, align=1)
+            return context.get_dummy_value()
+
+        kind = types.uint64 if bits == 64 else types.int64
+        return types.none(array, types.int64, kind), generate
+
+    return intrinsic(store)
+
+
+store16 = _storer(16, False)
+"""store16(bytes, offset, int64): write a little-endian u16 at any offset."""
+store32 = _storer(32, False)
+"""store32(bytes, offset, int64): write a little-endian u32 at any offset."""
+store64 = _storer(64, False)
+"""store64(bytes, offset, uint64): write a little-endian u64 at any offset."""
+store64_be = _storer(64, True)
+"""store64_be(bytes, offset, uint64): write a big-endian u64 at any offset."""
+
+
+@intrinsic
+def trailing_zeros(typingctx: Any, value: Any) -> Any:
+    """Return the number of zero bits below the lowest set bit of a u64; 64 for 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def bit_count(typingctx: Any, value: Any) -> Any:
+    """Return the number of set bits of a u64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), generate
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    empty = ir.Constant(_ROW, ir.Undefined)
+    vector = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(vector, empty, ir.Constant(_LANES, [0] * 8))
+
+
+@intrinsic
+def equal8(typingctx: Any, labels: Any, offset: Any, label: Any) -> Any:
+    """Return 8 bits: bit k is set where labels[offset + k] == label (u64)."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = _pointer(context, builder, signature.args[0], args[0], args[1], _ROW)
+        same = builder.icmp_unsigned("==", builder.load(at, align=8), _splat(builder, args[2]))
+        return builder.zext(builder.bitcast(same, _BYTE), _WORD)
+
+    return types.uint64(labels, types.int64, types.uint64), generate
+
+
+@intrinsic
+def fill8(typingctx: Any, labels: Any, offset: Any, label: Any) -> Any:
+    """Set labels[offset : offset + 8] to one u64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        at = _pointer(context, builder, signature.args[0], args[0], args[1], _ROW)
+        builder.store(_splat(builder, args[2]), at, align=8)
+        return context.get_dummy_value()
+
+    return types.none(labels, types.int64, types.uint64), generate
