@@ -1,0 +1,180 @@
+"""How blocks are stored: the label table in the open, the rest deflated once and for all.
+
+The gzip of a block whose labels are mapped is assembled and not compressed: the mapped table goes
+into a *stored* deflate block, the kept deflate stream behind it, and the CRCs of both parts are
+combined. The result is an ordinary single-member gzip.
+
+A solid block is 28 bytes: form, kind, two zero bytes, the block. Any other block is
+
+    form u8 = 1 | kind u8 = 2 | u16 0 | length of the rest u32 | CRC of the rest u32 | operator u32
+    gx gy gz N u32 | labels u64[N] | the rest (all behind the table) as raw deflate
+
+where multiplying a CRC by the operator (modulo the CRC's polynomial) appends the length of the
+rest. `STORED_BLOCK.md` beside this file is the byte table.
+"""
+
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvid_es.codecs import storedblock_kernels as kernels
+from dvid_es.codecs.compression import crc32, deflate_raw, inflate_raw
+from dvid_es.errors import CorruptStore, InvalidRequest
+
+Labels = NDArray[np.uint64]
+Buffer = bytes | bytearray | memoryview
+
+_SPLIT = struct.Struct("<BBHIII")
+_SOLID_HEADER = bytes((kernels.FORM, kernels.SOLID, 0, 0))
+_NO_COORDS = np.empty((0, 3), np.int32)
+
+
+def store(block: Buffer) -> bytes:
+    """Return the stored form of a validated block without bytes behind its end."""
+    labels = int.from_bytes(block[12:16], "little")
+    if labels == 1:
+        return _SOLID_HEADER + bytes(block[:24])
+    prefix = 16 + 8 * labels
+    view = memoryview(block)
+    rest = view[prefix:]
+    header = _SPLIT.pack(
+        kernels.FORM,
+        kernels.SPLIT,
+        0,
+        len(rest),
+        crc32(rest),
+        kernels.shift_operator(len(rest)),
+    )
+    return b"".join((header, view[:prefix], deflate_raw(rest)))
+
+
+def _damage(what: str) -> CorruptStore:
+    return CorruptStore(f"a stored label block is damaged: {what}. Rebuild the store from the log.")
+
+
+def _header(stored: Buffer) -> int:
+    """Return where the block's own header begins, having checked that its table is there."""
+    if len(stored) < kernels.SOLID_HEADER + 24 or stored[0] != kernels.FORM:
+        raise _damage(f"{len(stored)} bytes of an unknown form")
+    header = kernels.SOLID_HEADER if stored[1] == kernels.SOLID else kernels.SPLIT_HEADER
+    labels = int.from_bytes(stored[header + 12 : header + 16], "little")
+    if header + 16 + 8 * labels > len(stored) or (stored[1] == kernels.SOLID and labels != 1):
+        raise _damage(f"{len(stored)} bytes claim {labels} labels")
+    return header
+
+
+def read_table(stored: Buffer) -> Labels:
+    """Return the label table uint64[N] of a stored block; it may be a view of `stored`."""
+    header = _header(stored)
+    labels = int.from_bytes(stored[header + 12 : header + 16], "little")
+    table = np.frombuffer(stored, np.uint64, labels, header + 16)
+    return table if table.flags.aligned else table.copy()
+
+
+def load(stored: Buffer, table: Labels | None = None) -> bytes:
+    """Return the block of a stored form.
+
+    Args:
+        stored: what `store` returned.
+        table: labels in place of the block's own, of the same length.
+
+    Raises:
+        CorruptStore: the bytes are not what was stored.
+    """
+    header = _header(stored)
+    view = memoryview(stored)
+    prefix: Buffer = view[header:]
+    rest = b""
+    if stored[1] != kernels.SOLID:
+        _, _, _, length, crc, _ = _SPLIT.unpack_from(stored)
+        stop = header + 16 + 8 * int.from_bytes(stored[header + 12 : header + 16], "little")
+        prefix = view[header:stop]
+        try:
+            rest = inflate_raw(view[stop:], length)
+        except InvalidRequest as error:
+            raise _damage(str(error)) from None
+        if len(rest) != length or crc32(rest) != crc:
+            raise _damage("its CRC does not match")
+    if table is None:
+        return b"".join((prefix, rest))
+    assert table.nbytes == len(prefix) - 16, "a table is replaced by one of the same length"
+    return b"".join((prefix[:16], table.astype(np.uint64, copy=False).tobytes(), rest))
+
+
+class StoredBatch:
+    """Stored blocks, joined so that kernels handle all of them in one call."""
+
+    def __init__(self, stored_values: Sequence[Buffer]) -> None:
+        """Join the blocks.
+
+        Raises:
+            CorruptStore: a header is not that of a stored block.
+        """
+        n = len(stored_values)
+        self._starts = np.zeros(n + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, stored_values), np.int64, n), out=self._starts[1:])
+        # One byte more, as numpy refuses an empty buffer.
+        self._data = np.frombuffer(b"".join((*stored_values, b"\0")), np.uint8)
+        self.table_starts = np.zeros(n + 1, np.int64)
+        """int64[n + 1]: the labels of block i are tables[table_starts[i] : table_starts[i + 1]]."""
+        self._lengths = np.empty(n, np.int64)
+        damaged = kernels.measure(self._data, self._starts, self.table_starts, self._lengths)
+        if damaged >= 0:
+            raise _damage(f"value {damaged} of {n} has an unknown form")
+        self.tables = np.empty(self.table_starts[-1], np.uint64)
+        """uint64[sum of N]: the label tables of all blocks behind each other."""
+        kernels.gather_tables(self._data, self._starts, self.table_starts, self.tables)
+
+    def gzip_stream(
+        self, tables: Labels | None = None, coords_xyz: NDArray[np.int32] | None = None
+    ) -> bytes:
+        """Return the gzip members of all blocks behind each other.
+
+        Args:
+            tables: labels in place of `self.tables`, of the same length.
+            coords_xyz: int32[n, 3] block coordinates: DVID's block stream, where each member is
+                preceded by i32 x, y, z and its length u32. Without them: bare members.
+        """
+        if tables is None:
+            tables = self.tables
+        assert len(tables) == len(self.tables), "tables are replaced by ones of the same length"
+        coords = _NO_COORDS if coords_xyz is None else np.ascontiguousarray(coords_xyz, np.int32)
+        assert coords_xyz is None or coords.shape == (len(self._lengths), 3)
+        frames = 0 if coords_xyz is None else 16 * len(self._lengths)
+        out = np.empty(int(self._lengths.sum()) + frames, np.uint8)
+        kernels.write_stream(self._data, self._starts, tables, self.table_starts, coords, out)
+        return out.tobytes()
+
+
+def gzip_member(stored: Buffer, table: Labels | None = None) -> bytes:
+    """Return the gzip of a stored block, with `table` in place of its own if given.
+
+    Raises:
+        CorruptStore: the header is not that of a stored block.
+    """
+    return StoredBatch([stored]).gzip_stream(table)
+
+
+def gzip_stream(
+    stored_values: Sequence[Buffer],
+    tables: Labels | Sequence[Labels] | None,
+    coords_xyz: NDArray[np.int32],
+) -> bytes:
+    """Return DVID's stream of gzipped blocks.
+
+    Args:
+        stored_values: n stored blocks.
+        tables: None (own labels), or the mapped label tables: as a list of n, or all behind each
+            other as `StoredBatch.tables`.
+        coords_xyz: int32[n, 3] block coordinates.
+
+    Returns:
+        For each block i32 x, y, z, u32 length, gzip of the block.
+
+    Source: sendBlock in datatype/labelmap/blocks.go (janelia-flyem/dvid).
+    """
+    if tables is not None and not isinstance(tables, np.ndarray):
+        tables = np.concatenate(tables) if len(tables) else np.empty(0, np.uint64)
+    return StoredBatch(stored_values).gzip_stream(tables, coords_xyz)

@@ -1,0 +1,213 @@
+"""Kernels that turn stored blocks into gzip members: see `storedblock` for the forms."""
+
+import zlib
+
+import numpy as np
+from numba import types
+
+from dvid_es.codecs.kernel import helper, i32_2d, i64, i64_out, kernel, load16, load32, load64
+from dvid_es.codecs.kernel import store16, store32, store64, u8, u8_out, u64, u64_out
+
+FORM = 1
+"""First byte of every stored block."""
+
+SOLID = 1
+SPLIT = 2
+
+SOLID_HEADER = 4
+SPLIT_HEADER = 16
+"""Bytes in front of the block's own header."""
+
+GZIP_HEADER = 10
+STORED_LIMIT = 65535
+"""Most bytes of one stored deflate block."""
+
+_POLYNOMIAL = 0xEDB88320
+"""CRC-32, reflected: bit 31 is the coefficient of x^0."""
+
+
+def _crc_tables() -> np.ndarray:
+    """Return 8 tables of 256: the CRC of one byte followed by 0 to 7 zero bytes."""
+    tables = np.zeros((8, 256), np.uint32)
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
+        tables[0, byte] = value
+    for k in range(1, 8):
+        for byte in range(256):
+            value = int(tables[k - 1, byte])
+            tables[k, byte] = value >> 8 ^ int(tables[0, value & 255])
+    return tables.reshape(-1).astype(np.int64)
+
+
+_CRC = _crc_tables()
+assert zlib.crc32(b"\x01") == (int(_CRC[0x01 ^ 0xFF]) ^ 0x00FFFFFF) ^ 0xFFFFFFFF
+
+
+@helper
+def crc32(data, start, stop):
+    """Return the CRC-32 of data[start:stop], eight bytes at a time."""
+    crc = 0xFFFFFFFF
+    at = start
+    while at + 8 <= stop:
+        low = load32(data, at) ^ crc
+        high = load32(data, at + 4)
+        crc = (
+            _CRC[1792 + (low & 255)]
+            ^ _CRC[1536 + (low >> 8 & 255)]
+            ^ _CRC[1280 + (low >> 16 & 255)]
+            ^ _CRC[1024 + (low >> 24)]
+            ^ _CRC[768 + (high & 255)]
+            ^ _CRC[512 + (high >> 8 & 255)]
+            ^ _CRC[256 + (high >> 16 & 255)]
+            ^ _CRC[high >> 24]
+        )
+        at += 8
+    while at < stop:
+        crc = crc >> 8 ^ _CRC[(crc ^ np.int64(data[at])) & 255]
+        at += 1
+    return crc ^ 0xFFFFFFFF
+
+
+@helper
+def multiply(a, b):
+    """Return the product of two polynomials modulo that of CRC-32, all reflected."""
+    product = 0
+    bit = 1 << 31
+    while bit > 0:
+        if a & bit:
+            product ^= b
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+        bit >>= 1
+    return product
+
+
+@kernel(types.int64(types.int64))
+def shift_operator(length):
+    """Return x^(8 * length): multiplying a CRC by it appends `length` zero bytes."""
+    result = 1 << 31
+    square = 1 << 23
+    while length > 0:
+        if length & 1:
+            result = multiply(square, result)
+        square = multiply(square, square)
+        length >>= 1
+    return result
+
+
+@helper
+def member_length(data, start, stop):
+    """Return the bytes of the gzip member of one stored block; negative if it is damaged."""
+    if stop - start < SOLID_HEADER + 24 or data[start] != FORM:
+        return -1
+    if data[start + 1] == SOLID:
+        return GZIP_HEADER + 5 + 24 + 8 if stop - start == SOLID_HEADER + 24 else -1
+    if data[start + 1] != SPLIT or stop - start < SPLIT_HEADER + 16:
+        return -1
+    prefix = 16 + 8 * load32(data, start + SPLIT_HEADER + 12)
+    tail = stop - start - SPLIT_HEADER - prefix
+    if tail < 1:
+        return -1
+    pieces = (prefix + STORED_LIMIT - 1) // STORED_LIMIT
+    return GZIP_HEADER + 5 * pieces + prefix + tail + 8
+
+
+@kernel(types.int64(u8, i64, i64_out, i64_out))
+def measure(data, starts, table_starts, lengths):
+    """Write where each block's labels begin in one list of all, and its gzip member's length.
+
+    Args:
+        data, starts: stored blocks behind each other; int64[n + 1] places.
+        table_starts, lengths: int64[n + 1] and int64[n] to be written.
+
+    Returns:
+        -1, or the position of the first damaged block.
+    """
+    total = 0
+    for i in range(len(lengths)):
+        lengths[i] = member_length(data, starts[i], starts[i + 1])
+        if lengths[i] < 0:
+            return i
+        table_starts[i] = total
+        header = SOLID_HEADER if data[starts[i] + 1] == SOLID else SPLIT_HEADER
+        total += load32(data, starts[i] + header + 12)
+    table_starts[len(lengths)] = total
+    return -1
+
+
+@kernel(types.void(u8, i64, i64, u64_out))
+def gather_tables(data, starts, table_starts, out):
+    """Write the labels of all blocks behind each other."""
+    for i in range(len(starts) - 1):
+        header = SOLID_HEADER if data[starts[i] + 1] == SOLID else SPLIT_HEADER
+        at = starts[i] + header + 16
+        for k in range(table_starts[i], table_starts[i + 1]):
+            out[k] = load64(data, at)
+            at += 8
+
+
+@helper
+def copy(source, start, stop, out, at):
+    """Copy source[start:stop] to out[at:]."""
+    out[at : at + stop - start] = source[start:stop]
+
+
+@helper
+def store_prefix(prefix, out, at, final):
+    """Write bytes as stored deflate blocks; return the place behind."""
+    start = 0
+    while start < len(prefix):
+        n = min(len(prefix) - start, STORED_LIMIT)
+        out[at] = 1 if final and start + n == len(prefix) else 0
+        store16(out, at + 1, n)
+        store16(out, at + 3, n ^ 0xFFFF)
+        copy(prefix, start, start + n, out, at + 5)
+        at += 5 + n
+        start += n
+    return at
+
+
+@helper
+def write_member(data, start, stop, labels, first, last, scratch, out, at):
+    """Write the gzip member of one stored block with labels[first:last] as its table."""
+    solid = data[start + 1] == SOLID
+    header = start + (SOLID_HEADER if solid else SPLIT_HEADER)
+    prefix = scratch[: 16 + 8 * (last - first)]
+    copy(data, header, header + 16, prefix, 0)
+    for k in range(first, last):
+        store64(prefix, 16 + 8 * (k - first), labels[k])
+    crc = crc32(prefix, 0, len(prefix))
+    size = len(prefix)
+    store64(out, at, np.uint64(0x00088B1F))
+    store16(out, at + 8, 0xFF00)
+    at = store_prefix(prefix, out, at + GZIP_HEADER, solid)
+    if not solid:
+        copy(data, header + size, stop, out, at)
+        at += stop - header - size
+        crc = multiply(load32(data, start + 12), crc) ^ load32(data, start + 8)
+        size += load32(data, start + 4)
+    store32(out, at, crc)
+    store32(out, at + 4, size & 0xFFFFFFFF)
+    return at + 8
+
+
+@kernel(types.void(u8, i64, u64, i64, i32_2d, u8_out))
+def write_stream(data, starts, labels, table_starts, coords_xyz, out):
+    """Write gzip members, each behind its block coordinate and length if there are coordinates."""
+    longest = 0
+    for i in range(len(starts) - 1):
+        longest = max(longest, table_starts[i + 1] - table_starts[i])
+    scratch = np.empty(16 + 8 * longest, np.uint8)
+    at = 0
+    for i in range(len(starts) - 1):
+        body = at
+        if len(coords_xyz) > 0:
+            for axis in range(3):
+                store32(out, at + 4 * axis, np.int64(coords_xyz[i, axis]))
+            body = at + 16
+        first, last = table_starts[i], table_starts[i + 1]
+        end = write_member(data, starts[i], starts[i + 1], labels, first, last, scratch, out, body)
+        if len(coords_xyz) > 0:
+            store32(out, at + 12, end - body)
+        at = end
