@@ -1,0 +1,101 @@
+"""What a client asks and how it is decided: commands, their context, and decisions. Pure.
+
+A command never changes anything: it reads a transaction and returns the events that record the
+outcome (ids given, supervoxels moved, sizes), or raises and nothing has happened.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dvid_es.errors import InvalidRequest
+from dvid_es.events import Event
+from dvid_es.ids import MutationId
+from dvid_es.projections.catalog import Instance, Repo, next_mutation_id
+from dvid_es.projections.txn import ReadTxn
+from dvid_es.versions import Version, View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One event to append; zeros take version and instance from the context."""
+
+    event: Event
+    mutation_id: int = 0
+    version: int = 0
+    instance: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The events of a granted command, appended and applied together, and its answer.
+
+    No events is a command that changes nothing, such as setting what is already so.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    answer: bytes = b""
+    """The body of the HTTP answer."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """The state that a command is decided against."""
+
+    txn: ReadTxn
+    """Holds the effects of every earlier command, acknowledged or in this batch."""
+
+    sequence: int
+    """Offset that the first event of this command gets."""
+
+    time_ns: int
+    """The time in the records of this command."""
+
+    version: Version | None = None
+    """The version addressed; the root's for an unversioned instance; None for repository commands."""
+
+    instance: Instance | None = None
+    user: str = ""
+    app: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Server settings that decide something, such as `allow_split`."""
+
+    _mutations: int = 0
+
+    @property
+    def repo(self) -> Repo:
+        """Versions and instances in this state."""
+        return self.txn.repo
+
+    @property
+    def view(self) -> View:
+        """What the addressed version sees."""
+        assert self.version is not None
+        return self.txn.view(self.version.id)
+
+    def mutation_id(self) -> MutationId:
+        """Give the next mutation id; ids of refused commands are given again."""
+        self._mutations += 1
+        return MutationId(next_mutation_id(self.txn) + self._mutations - 1)
+
+
+class Command(Protocol):
+    """A request, parsed and prepared."""
+
+    def decide(self, context: Context) -> Decision:
+        """Return what happens.
+
+        Raises:
+            InvalidRequest: the command cannot be granted; nothing has happened.
+        """
+
+
+def fixed_instance(context: Context) -> Instance:
+    """Return the instance that the command is about.
+
+    Raises:
+        InvalidRequest: it was deleted or renamed since the request was resolved.
+    """
+    if context.instance is None:
+        raise InvalidRequest("invalid data instance name")
+    return context.instance

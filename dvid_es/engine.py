@@ -1,0 +1,158 @@
+"""What a server is made of, behind HTTP: store, streams, writer, and the names of versions."""
+
+import asyncio
+import bisect
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from dvid_es.clock import Clock
+from dvid_es.errors import InvalidRequest
+from dvid_es.projections.catalog import Repo
+from dvid_es.projections.projector import Projector
+from dvid_es.projections.store import Store
+from dvid_es.streams import Stream, Streams
+from dvid_es.versions import Version
+from dvid_es.writer import Writer
+
+Resolved = tuple[Stream, Repo, Version]
+
+
+class Engine:
+    """The running parts of one server, and how requests find them."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        streams: Streams,
+        projector: Projector,
+        clock: Clock,
+        decisions: dict[str, Any],
+    ) -> None:
+        """Wire the parts; `decisions` are the settings that commands see."""
+        self.store = store
+        self.streams = streams
+        self.projector = projector
+        self.clock = clock
+        self.writer = Writer(store, streams, projector, clock, decisions, self._published)
+        self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
+        self._names: dict[str, Resolved] = {}
+        self._sorted: list[tuple[str, str]] | None = None
+        self._waiting: dict[str, list[tuple[int, Callable[[], None]]]] = {}
+
+    def start(self) -> None:
+        """Take writes."""
+        self.writer.start()
+
+    def close(self) -> None:
+        """Finish waiting writes and close everything."""
+        self.writer.stop()
+        self.pool.shutdown()
+        self.streams.close()
+        self.store.close()
+
+    def repos(self) -> list[tuple[Stream, Repo]]:
+        """Return the repositories that exist, by root UUID."""
+        return [
+            (stream, stream.repo)
+            for stream in sorted(self.streams.all(), key=lambda found: found.root)
+            if stream.repo is not None and not stream.repo.document.deleted
+        ]
+
+    def resolve(self, spec: str) -> Resolved:
+        """Return stream, repository and version that a UUID, prefix, branch or tag names.
+
+        Raises:
+            InvalidRequest: nothing, or more than one version, has this name.
+
+        Source: matchingUUID and getBranchVersion in datastore/repo_local.go (janelia-flyem/dvid).
+        An exact name wins over a longer one that begins with it, unlike there.
+        """
+        found = self._names.get(spec)
+        if found is None:
+            found = self._resolve(spec)
+            if len(self._names) > 10_000:
+                self._names.clear()
+            self._names[spec] = found
+        return found
+
+    def _resolve(self, spec: str) -> Resolved:
+        prefix, colon, branch = spec.partition(":")
+        if not colon:
+            return self._by_prefix(prefix)
+        if ":" in branch:
+            raise InvalidRequest(f'bad UUID specification "{spec}": more than one colon')
+        if prefix and not branch:
+            return self._by_prefix(prefix)
+        if prefix:
+            stream, repo, _ = self._by_prefix(prefix)
+        else:
+            repos = self.repos()
+            if len(repos) != 1:
+                raise InvalidRequest("UUID must be specified if more than one repo exists")
+            stream, repo = repos[0]
+        name, tilde, steps = branch.partition("~")
+        back = 0
+        if tilde:
+            if not (steps.isascii() and steps.isdigit() and len(steps) < 10):
+                raise InvalidRequest(f'"{steps}" in "{spec}" is not a number of steps back')
+            back = int(steps)
+        version = repo.graph.named("" if name == "master" else name, back)
+        return stream, repo, version
+
+    def _by_prefix(self, prefix: str) -> Resolved:
+        if self._sorted is None:
+            self._sorted = sorted(
+                (uuid, stream.root) for stream, repo in self.repos() for uuid in repo.graph.by_uuid
+            )
+        names = self._sorted
+        first = bisect.bisect_left(names, (prefix, ""))
+        if not prefix or first == len(names) or not names[first][0].startswith(prefix):
+            raise InvalidRequest(f"could not find UUID with partial match to {prefix}")
+        uuid, root = names[first]
+        if first + 1 < len(names) and names[first + 1][0].startswith(prefix):
+            exact_twice = names[first + 1][0] == uuid
+            if uuid != prefix or exact_twice:
+                raise InvalidRequest(f"more than one UUID matches {prefix}")
+        stream = self.streams.get(root)
+        assert stream.repo is not None
+        return stream, stream.repo, stream.repo.graph.by_uuid[uuid]
+
+    def _published(self, repos: list[Repo]) -> None:
+        """Forget names and wake readers; called by the writer after each commit."""
+        self._names = {}
+        self._sorted = None
+        for repo in repos:
+            still = []
+            for sequence, wake in self._waiting.pop(repo.root, ()):
+                if repo.sequence >= sequence:
+                    wake()
+                else:
+                    still.append((sequence, wake))
+            if still:
+                self._waiting.setdefault(repo.root, []).extend(still)
+
+    async def wait_for(self, stream: Stream, sequence: int, timeout_s: float) -> None:
+        """Wait until the event at `sequence` is visible.
+
+        Raises:
+            InvalidRequest: it was not within `timeout_s` seconds.
+        """
+        if stream.repo is not None and stream.repo.sequence >= sequence:
+            return
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+        self._waiting.setdefault(stream.root, []).append(
+            (sequence, lambda: loop.call_soon_threadsafe(done.set))
+        )
+        if stream.repo is not None and stream.repo.sequence >= sequence:
+            return  # it came between the look and the entry
+        try:
+            await asyncio.wait_for(done.wait(), timeout_s)
+        except TimeoutError:
+            raise InvalidRequest(
+                f"sequence {sequence} was not reached within {timeout_s:g} s;"
+                f" the repository is at {stream.repo.sequence if stream.repo else -1}"
+            ) from None

@@ -1,0 +1,1 @@
+"""The HTTP face: requests in, DVID's bytes out. Nothing here knows what a datatype means."""

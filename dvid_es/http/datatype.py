@@ -1,0 +1,67 @@
+"""What a datatype gives to the server: its endpoints, folds, settings and texts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from dvid_es.events import Event
+from dvid_es.projections.catalog import Instance
+from dvid_es.projections.fold import Fold
+from dvid_es.projections.txn import ReadTxn
+from dvid_es.versions import View
+
+Handler = Callable[..., Any]
+"""`async def handler(request: NodeRequest) -> HTTPResponse`, or the same without `async` when it
+takes less than a millisecond."""
+
+
+class Created(NamedTuple):
+    """What the configuration of a new instance comes to."""
+
+    settings: dict[str, Any]
+    """Kept in the instance's document: plain values."""
+
+    compression: str = "LZ4 compression, level -1"
+    checksum: str = "No checksum"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Datatype:
+    """One datatype. Endpoints are found by method and word, such as "GET key"."""
+
+    name: str
+    version: str
+    endpoints: Mapping[str, Handler]
+    folds: Mapping[type[Event], Fold]
+
+    create: Callable[[Mapping[str, str]], Created]
+    """Settings of a new instance from its configuration (keys in lower case, values text).
+
+    Raises InvalidRequest.
+    """
+
+    extended: Callable[[ReadTxn, Instance, View], dict[str, Any]] = lambda *_: {}
+    """`Extended` of its info at a version."""
+
+    extents: Callable[[ReadTxn, Instance, View], dict[str, Any] | None] = lambda *_: None
+    """`Extents` of its info, for types that have them."""
+
+    reads: frozenset[str] = frozenset()
+    """POST endpoints that change nothing, such as "POST query": allowed on locked versions."""
+
+    syncs: frozenset[str] | None = None
+    """Names of the datatypes that it may listen to; None if it never listens."""
+
+    help: str = ""
+    """Text of /api/help/<name>, in our own words."""
+
+    path: str = ""
+    """Last part of the type's URL when it is not its name."""
+
+    projections: Mapping[int, str] = field(default_factory=dict)
+    """Name of each kind of row that it keeps, for digests: {kind: name}."""
+
+    @property
+    def url(self) -> str:
+        """DVID's name of the type, as clients see it in info."""
+        return f"github.com/janelia-flyem/dvid/datatype/{self.path or self.name}"

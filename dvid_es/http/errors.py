@@ -1,0 +1,45 @@
+"""Our errors as DVID's answers: nearly always 400 and `message (path).`
+
+Source: BadRequest in server/web.go (janelia-flyem/dvid).
+"""
+
+from sanic.response import HTTPResponse
+
+from dvid_es.errors import (
+    DvidError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    RangeNotSatisfiable,
+    StorageFull,
+    WritesHalted,
+)
+
+TEXT = "text/plain; charset=utf-8"
+_NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+
+
+def error_response(problem: DvidError, path: str) -> HTTPResponse:
+    """Return the answer that a DVID client expects for an error on `path`."""
+    match problem:
+        case NotFound():
+            message = str(problem)
+            if not message:
+                return HTTPResponse(b"", 404)
+            return _text(404, f"{message} ({path}).\n")
+        case RangeNotSatisfiable():
+            headers = {"Content-Range": f"bytes */{problem.length}", **_NOSNIFF}
+            return HTTPResponse(f"{problem}\n", 416, headers, TEXT)
+        case InvalidRequest():
+            return _text(400, f"{problem} ({path}).\n")
+        case Overloaded():
+            return _text(503, f"{problem}\n")
+        case StorageFull():
+            return _text(507, f"{problem} ({path}).\n")
+        case WritesHalted():
+            return _text(500, f"Writing has stopped: {problem} ({path}).\n")
+    return _text(500, f"{problem} ({path}).\n")
+
+
+def _text(status: int, text: str) -> HTTPResponse:
+    return HTTPResponse(text.encode("utf-8", "replace"), status, _NOSNIFF, TEXT)

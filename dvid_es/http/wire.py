@@ -1,0 +1,133 @@
+"""Strict parsing of paths, query strings and JSON bodies, as Go reads them.
+
+Python's own `int()` takes "1_0", " 5" and other digits than 0-9; DVID's paths are joined with "_".
+"""
+
+import json
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from dvid_es.errors import InvalidRequest
+
+_UNSIGNED = re.compile(r"[0-9]{1,40}\Z")
+_SIGNED = re.compile(r"[+-]?[0-9]{1,40}\Z")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def parse_unsigned(text: str, what: str, bits: int = 64) -> int:
+    """Return an unsigned decimal number.
+
+    Raises:
+        InvalidRequest: other characters than digits, or too large for `bits` bits.
+    """
+    if not _UNSIGNED.match(text) or (value := int(text)) >> bits:
+        raise InvalidRequest(f'{what} "{text}" is not an unsigned {bits}-bit decimal number')
+    return value
+
+
+def parse_signed(text: str, what: str, bits: int = 32) -> int:
+    """Return a signed decimal number, a sign allowed in front.
+
+    Raises:
+        InvalidRequest: not such a number, or outside of `bits` bits.
+    """
+    if not _SIGNED.match(text) or not -(1 << bits - 1) <= (value := int(text)) < 1 << bits - 1:
+        raise InvalidRequest(f'{what} "{text}" is not a signed {bits}-bit decimal number')
+    return value
+
+
+def parse_point(text: str, what: str, size: int = 3, separator: str = "_") -> tuple[int, ...]:
+    """Return the numbers of a coordinate such as "10_-20_30", in the order given.
+
+    Raises:
+        InvalidRequest: not `size` numbers of 32 bits.
+    """
+    parts = text.split(separator)
+    if len(parts) != size:
+        raise InvalidRequest(f'{what} "{text}" must have {size} numbers joined by "{separator}"')
+    return tuple(parse_signed(part, what) for part in parts)
+
+
+def parse_query(query: str) -> dict[str, str]:
+    """Return the first value of each option of a query string."""
+    found: dict[str, str] = {}
+    for part in query.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            if "%" in part or "+" in part:
+                name, value = _plain(name), _plain(value)
+            found.setdefault(name, value)
+    return found
+
+
+def _plain(text: str) -> str:
+    return unquote_to_bytes(text.replace("+", " ")).decode("utf-8", "replace")
+
+
+def decode_path(path: str) -> str:
+    """Return a percent-decoded path.
+
+    Raises:
+        InvalidRequest: an escape is broken, or the bytes are not UTF-8.
+    """
+    if "%" not in path:
+        return path
+    if _BAD_ESCAPE.search(path):
+        raise InvalidRequest("invalid URL escape in path")
+    try:
+        return unquote_to_bytes(path).decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("the path is not UTF-8") from None
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the value of a JSON body, as strict as Go's parser.
+
+    Raises:
+        InvalidRequest: it is not one JSON value and nothing else.
+    """
+    if not body.strip(b" \t\r\n"):
+        raise InvalidRequest("Malformed JSON request in body: unexpected end of JSON input")
+    try:
+        return json.loads(body.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as problem:
+        raise InvalidRequest(f"Malformed JSON request in body: {problem}") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"invalid value {name}")
+
+
+def parse_json_object(body: bytes, *, empty: bool = False) -> dict[str, Any]:
+    """Return a JSON object; with `empty`, an empty body is an empty object.
+
+    Raises:
+        InvalidRequest: not a JSON object.
+    """
+    if empty and not body.strip():
+        return {}
+    value = parse_json(body)
+    if not isinstance(value, dict):
+        raise InvalidRequest("Malformed JSON request in body: a JSON object is needed")
+    return value
+
+
+def parse_labels(body: bytes) -> list[int]:
+    """Return a JSON array of unsigned 64-bit labels; `null` is an empty one.
+
+    Raises:
+        InvalidRequest: not such an array.
+    """
+    value = parse_json(body)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidRequest("Malformed JSON request in body: an array of labels is needed")
+    for label in value:
+        if type(label) is not int or not 0 <= label < 1 << 64:
+            raise InvalidRequest(
+                f"Malformed JSON request in body: {json.dumps(label)[:60]} is not an unsigned"
+                " 64-bit label"
+            )
+    return value

@@ -1,0 +1,352 @@
+"""The one writer: decide, append, apply, answer.
+
+Waiting commands are decided one after the other against one LMDB write transaction, and their events
+are folded into it at once, so that the next command sees them. Then packs and logs are made durable,
+which is the commit, then the transaction commits, then everybody is answered. A refused command leaves
+nothing behind. Decision 0004 tells why folding goes before the sync.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from dvid_es.clock import Clock
+from dvid_es.commands import Command, Context, Decision
+from dvid_es.errors import DvidError, InvalidRequest, LockedVersion, StorageFull, WritesHalted
+from dvid_es.events import Header, Record, encode_event, encode_header, to_builtins
+from dvid_es.logs.base import Entry
+from dvid_es.projections.catalog import Repo, checkpoint
+from dvid_es.projections.projector import Projector, idempotency_row
+from dvid_es.projections.store import Batch, LmdbTxn, Store
+from dvid_es.streams import Stream, Streams
+
+logger = logging.getLogger(__name__)
+
+BATCH_MAX = 512
+QUEUE_MAX = 16384
+
+
+@dataclass(slots=True, kw_only=True)
+class Write:
+    """A command on its way through the writer."""
+
+    root: str
+    """Repository; a new one when `creates`."""
+
+    command: Command
+    version: int = 0
+    """Ordinal addressed; 0 for repository commands."""
+
+    instance: int = 0
+    user: str = ""
+    app: str = ""
+    unlocked: bool = False
+    """May change a locked version: an admin, or a server in full-write mode."""
+
+    dry_run: bool = False
+    idempotency_key: str = ""
+    creates: bool = False
+    done: "Future[Written]" = field(default_factory=Future)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a command."""
+
+    answer: bytes
+    sequence: int
+    """Offset of its last event; of the last one applied if it had none."""
+
+    events: tuple[dict[str, Any], ...] = ()
+    """The events of a dry run, readable."""
+
+
+class Writer:
+    """Owner of all appending and of the LMDB write transaction: one thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        streams: Streams,
+        projector: Projector,
+        clock: Clock,
+        settings: dict[str, Any],
+        published: Callable[[list[Repo]], None],
+    ) -> None:
+        """Wire the writer; `published` hears of each repository whose sequence has moved."""
+        self._store = store
+        self._streams = streams
+        self._projector = projector
+        self._clock = clock
+        self._settings = settings
+        self._published = published
+        self._queue: queue.Queue[Write | None] = queue.Queue(QUEUE_MAX)
+        self._halted: dict[str, str] = {}
+        self._backlog: dict[str, tuple[Stream, list[Record]]] = {}
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what is waiting, then stop."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def submit(self, write: Write) -> "Future[Written]":
+        """Queue a command; the future ends when it is durable and visible, or refused.
+
+        Raises:
+            WritesHalted: too many commands are waiting.
+        """
+        try:
+            self._queue.put_nowait(write)
+        except queue.Full:
+            raise WritesHalted(f"{QUEUE_MAX} writes are waiting already; try again later") from None
+        return write.done
+
+    @property
+    def halted(self) -> dict[str, str]:
+        """Why writing stopped, by repository; "" stands for all of them."""
+        return dict(self._halted)
+
+    def _run(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            waiting = [write for write in batch if write.done.set_running_or_notify_cancel()]
+            try:
+                self._process(waiting)
+            except BaseException as problem:  # noqa: BLE001 - every future must end
+                logger.exception("the writer failed")
+                self._halted.setdefault("", f"the writer failed: {problem!r}")
+                _fail(waiting, WritesHalted(self._halted[""]))
+
+    def _next_batch(self) -> list[Write] | None:
+        first = self._queue.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < BATCH_MAX:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                self._queue.put(None)
+                break
+            batch.append(following)
+        return batch
+
+    def _process(self, writes: list[Write]) -> None:
+        """Decide, append, apply, answer: a batch for each repository."""
+        by_root: dict[str, list[Write]] = {}
+        for write in writes:
+            by_root.setdefault(write.root, []).append(write)
+        for root, group in by_root.items():
+            self._process_group(root, group)
+
+    def _process_group(self, root: str, writes: list[Write]) -> None:
+        reason = self._halted.get("") or self._halted.get(root)
+        if reason:
+            _fail(writes, WritesHalted(reason))
+            return
+        pending = _Pending()
+        try:
+            if root in self._backlog:
+                self._apply_backlog(root)
+            with self._store.write() as batch:
+                for write in writes:
+                    self._one(batch, write, pending)
+                self._make_durable(pending)
+                self._commit(batch, root, pending)
+        except _FoldFailed as problem:
+            # Nothing is durable yet. One at a time, only the command that cannot be applied fails.
+            logger.exception("an event could not be folded; its command is refused")
+            if len(writes) == 1:
+                _fail(writes, problem.__cause__ or problem)
+            for write in [] if len(writes) == 1 else writes:
+                self._process_group(root, [write])
+        except BaseException as problem:  # noqa: BLE001 - every future must end
+            logger.error("a batch of %d writes failed: %s", len(writes), problem)
+            _fail(writes, problem)
+        else:
+            pending.succeed(self._published)
+
+    def _apply_backlog(self, root: str) -> None:
+        """Apply what is in the log but not in the projections: they had no space for it."""
+        stream, records = self._backlog[root]
+        with self._store.write() as batch:
+            txn = batch.scope(root, stream.repo, stream.packs)
+            for record in records:
+                self._projector.apply(txn, record)
+        stream.publish(txn.repo, records[-1].offset)
+        del self._backlog[root]
+
+    def _commit(self, batch: Batch, root: str, pending: "_Pending") -> None:
+        try:
+            batch.commit()
+        except BaseException:
+            if pending.records:
+                assert pending.stream is not None
+                self._backlog[root] = (pending.stream, pending.records)
+            raise
+
+    def _one(self, batch: Batch, write: Write, pending: "_Pending") -> None:
+        if write.done.done():
+            return
+        try:
+            stream = self._stream(write)
+            txn = pending.scope(batch, stream)
+            if write.idempotency_key and not write.dry_run:
+                kept = txn.get(idempotency_row(write.idempotency_key))
+                if kept is not None:
+                    pending.answer(write, Written(kept, checkpoint(txn) - 1))
+                    return
+            context = self._context(write, txn)
+            decision = write.command.decide(context)
+        except Exception as problem:  # noqa: BLE001 - handed to the caller
+            if not isinstance(problem, DvidError):
+                logger.exception("a command failed while it was decided")
+            self._forget_created(write, pending)
+            write.done.set_exception(problem)
+            return
+        records = self._records(write, context, decision)
+        if write.dry_run:
+            events = tuple(to_builtins(record) for record in records)
+            self._forget_created(write, pending)
+            pending.answer(write, Written(decision.answer, context.sequence - 1, events))
+            return
+        try:
+            for record in records:
+                self._projector.apply(txn, record)
+        except Exception as problem:
+            self._forget_created(write, pending)
+            raise _FoldFailed from problem
+        pending.records.extend(records)
+        pending.answer(write, Written(decision.answer, checkpoint(txn) - 1))
+
+    def _stream(self, write: Write) -> Stream:
+        if write.creates:
+            return self._streams.create(write.root)
+        return self._streams.get(write.root)
+
+    def _forget_created(self, write: Write, pending: "_Pending") -> None:
+        if write.creates and not pending.records:
+            pending.forget()
+            self._streams.discard(write.root)
+
+    def _context(self, write: Write, txn: LmdbTxn) -> Context:
+        version = instance = None
+        if not write.creates:
+            repo = txn.repo
+            if write.version:
+                version = repo.graph.by_id[write.version]
+            if write.instance:
+                instance = repo.instances[write.instance]
+                if instance.deleted:
+                    raise InvalidRequest("invalid data instance name")
+                if not instance.versioned:
+                    version = repo.graph.root
+                elif version is not None and version.locked and not write.unlocked:
+                    # It was open when the request came in: a commit is a fence for later writes.
+                    raise LockedVersion(f"Cannot write to locked node {version.uuid}")
+        return Context(
+            txn=txn,
+            sequence=checkpoint(txn),
+            time_ns=self._clock.now_ns(),
+            version=version,
+            instance=instance,
+            user=write.user,
+            app=write.app,
+            settings=self._settings,
+        )
+
+    def _records(self, write: Write, context: Context, decision: Decision) -> list[Record]:
+        records = []
+        last = len(decision.outcomes) - 1
+        for number, outcome in enumerate(decision.outcomes):
+            keyed = number == last and write.idempotency_key
+            header = Header(
+                version=outcome.version or (context.version.id if context.version else 0),
+                instance=outcome.instance or (context.instance.id if context.instance else 0),
+                mutation_id=outcome.mutation_id,
+                user=write.user,
+                app=write.app,
+                idempotency_key=write.idempotency_key if keyed else "",
+                answer=decision.answer if keyed else b"",
+            )
+            offset = context.sequence + number
+            records.append(Record(offset, context.time_ns, header, outcome.event))
+        return records
+
+    def _make_durable(self, pending: "_Pending") -> None:
+        if not pending.records:
+            return
+        stream = pending.stream
+        assert stream is not None
+        entries = []
+        for record in pending.records:
+            number, schema, facts = encode_event(record.event)
+            header = encode_header(record.header)
+            entries.append(Entry(number, schema, record.time_ns, header, facts))
+        try:
+            stream.packs.sync()
+            first = stream.log.append(entries)
+            if first != pending.records[0].offset:
+                raise WritesHalted(
+                    f"the log gave offset {first}, the projections expect {pending.records[0].offset}"
+                )
+            stream.log.sync()
+        except StorageFull:
+            raise  # the log was cut back to where it was
+        except BaseException as problem:
+            # What reached the disk is unknown: a restart reads the log and finds out.
+            self._halted[stream.root] = f"the log could not be made durable: {problem}"
+            raise WritesHalted(self._halted[stream.root]) from problem
+
+
+class _FoldFailed(Exception):
+    """A fold raised on an event that was decided but is not durable yet."""
+
+
+def _fail(writes: list[Write], problem: BaseException) -> None:
+    for write in writes:
+        if not write.done.done():
+            write.done.set_exception(problem)
+
+
+class _Pending:
+    """The commands of one batch that wait for its commit."""
+
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.records: list[Record] = []
+        self._txn: LmdbTxn | None = None
+        self._answers: list[tuple[Write, Written]] = []
+
+    def scope(self, batch: Batch, stream: Stream) -> LmdbTxn:
+        if self._txn is None:
+            self.stream = stream
+            self._txn = batch.scope(stream.root, stream.repo, stream.packs)
+        return self._txn
+
+    def forget(self) -> None:
+        self._txn = self.stream = None
+
+    def answer(self, write: Write, written: Written) -> None:
+        self._answers.append((write, written))
+
+    def succeed(self, published: Callable[[list[Repo]], None]) -> None:
+        if self.records:
+            assert self.stream is not None
+            assert self._txn is not None
+            self.stream.publish(self._txn.repo, self.records[-1].offset)
+            assert self.stream.repo is not None
+            published([self.stream.repo])
+        for write, written in self._answers:
+            write.done.set_result(written)

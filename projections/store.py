@@ -1,0 +1,242 @@
+"""The LMDB environment: one file for the projections of all repositories of a server.
+
+Opened once in a process, never across a fork, with `metasync=False` and nothing weaker: an OS crash may
+undo the last transactions, which replay does again, and never tears one.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+
+from dvid_es.errors import CorruptStore, StorageFull
+from dvid_es.events import Bulk
+from dvid_es.ids import PackRef
+from dvid_es.projections.catalog import Repo, load
+from dvid_es.projections.txn import BulkReader, Pair
+from dvid_es.versions import View
+
+MAP_BYTES = 4 << 40
+_REPO_NUMBERS = b"\x00\x00\x00\x00"
+
+
+class LmdbTxn:
+    """A read or write transaction scoped to one repository."""
+
+    __slots__ = ("_at", "_bulk", "_cursor", "_txn", "prefix", "repo")
+
+    def __init__(
+        self, txn: lmdb.Transaction, number: int, bulk: BulkReader | None, at: int | None = None
+    ) -> None:
+        """Scope `txn` to the repository `number`."""
+        self._txn = txn
+        self._cursor: lmdb.Cursor | None = None
+        self._bulk = bulk
+        self._at = at
+        self.prefix = number.to_bytes(4, "big")
+        self.repo: Repo = None  # type: ignore[assignment]
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value under exactly this key."""
+        found: bytes | None = self._txn.get(self.prefix + key)
+        return found
+
+    def seek(self, start: bytes) -> Pair | None:
+        """Move to the first row at or after `start` and return it."""
+        cursor = self._cursor
+        if cursor is None:
+            cursor = self._cursor = self._txn.cursor()
+        if not cursor.set_range(self.prefix + start):
+            return None
+        return self._item(cursor)
+
+    def next(self) -> Pair | None:
+        """Move on by one row after a `seek` and return it."""
+        cursor = self._cursor
+        assert cursor is not None, "next() without a seek()"
+        return self._item(cursor) if cursor.next() else None
+
+    def _item(self, cursor: lmdb.Cursor) -> Pair | None:
+        key, value = cursor.item()
+        return (key[4:], value) if key.startswith(self.prefix) else None
+
+    def scan(self, start: bytes, stop: bytes) -> Iterator[Pair]:
+        """Iterate over the rows of [start, stop) in order of their keys."""
+        with self._txn.cursor() as cursor:
+            if not cursor.set_range(self.prefix + start):
+                return
+            end = self.prefix + stop
+            for key, value in cursor:
+                if key >= end:
+                    return
+                yield key[4:], value
+
+    def view(self, version: int) -> View:
+        """Return what a read at `version` sees in this state."""
+        return self.repo.graph.view(version, self._at)
+
+    def bulk(self, value: Bulk) -> bytes:
+        """Return the bytes of a bulk value."""
+        if isinstance(value, PackRef):
+            assert self._bulk is not None, "a transaction without packs"
+            return self._bulk.get(value)
+        return value
+
+    def bulk_many(self, values: Sequence[Bulk]) -> list[bytes]:
+        """Return the bytes of several bulk values."""
+        refs = [value for value in values if isinstance(value, PackRef)]
+        if not refs:
+            return list(values)  # type: ignore[arg-type]
+        assert self._bulk is not None, "a transaction without packs"
+        fetched = iter(self._bulk.get_many(refs))
+        return [next(fetched) if isinstance(value, PackRef) else value for value in values]
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set one row."""
+        self._txn.put(self.prefix + key, value)
+
+    def put_many(self, rows: Iterable[Pair]) -> None:
+        """Set many rows; sorted ones are fastest."""
+        prefix = self.prefix
+        with self._txn.cursor() as cursor:
+            cursor.putmulti([(prefix + key, value) for key, value in rows])
+
+    def delete(self, key: bytes) -> None:
+        """Remove one row, if it is there."""
+        self._txn.delete(self.prefix + key)
+
+
+class Store:
+    """The open environment."""
+
+    def __init__(self, folder: Path, *, map_bytes: int = MAP_BYTES) -> None:
+        """Open or make the environment in `folder`.
+
+        Raises:
+            CorruptStore: LMDB cannot open it; set the folder aside and rebuild.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
+        try:
+            self._env = lmdb.open(
+                str(folder),
+                map_size=map_bytes,
+                metasync=False,
+                mode=0o600,
+                max_readers=1024,
+                max_spare_txns=16,
+            )
+            with self._env.begin() as txn:
+                self._numbers = self._read_numbers(txn)
+        except lmdb.Error as problem:
+            raise CorruptStore(f"{folder}: {problem}; rebuild it: dvid-es rebuild") from problem
+
+    def close(self) -> None:
+        """Close the environment; no transaction may be open."""
+        self._env.close()
+
+    @property
+    def roots(self) -> list[str]:
+        """Root UUIDs of the repositories with rows here."""
+        return list(self._numbers)
+
+    @contextmanager
+    def read(self, root: str, bulk: BulkReader | None = None) -> Iterator[LmdbTxn]:
+        """Open a read transaction of one repository, with its documents loaded afresh."""
+        with self._env.begin() as txn:
+            scoped = LmdbTxn(txn, self._numbers.get(root, 0xFFFFFFFF), bulk)
+            repo = load(scoped)
+            if repo is not None:
+                scoped.repo = repo
+            yield scoped
+
+    def begin_read(self, repo: Repo, bulk: BulkReader | None, at: int | None = None) -> LmdbTxn:
+        """Open a short read transaction with known documents; `finish_read` must follow."""
+        scoped = LmdbTxn(self._env.begin(), self._numbers[repo.root], bulk, at)
+        scoped.repo = repo
+        return scoped
+
+    def finish_read(self, txn: LmdbTxn) -> None:
+        """End a transaction of `begin_read`."""
+        txn._txn.abort()  # noqa: SLF001 - two classes of one module
+
+    @contextmanager
+    def write(self) -> Iterator["Batch"]:
+        """Open the one write transaction; it commits at the end, or aborts on an exception.
+
+        Raises:
+            StorageFull: the disk or the map is full; nothing of the batch was stored.
+        """
+        batch = Batch(self, self._env.begin(write=True))
+        try:
+            yield batch
+            batch.commit()
+        except (lmdb.MapFullError, lmdb.DiskError) as problem:
+            batch.abort()
+            raise StorageFull(f"the projections cannot grow: {problem}") from problem
+        except BaseException:
+            batch.abort()
+            raise
+
+    def sync(self) -> None:
+        """Make all committed transactions durable, meta page included."""
+        self._env.sync(True)
+
+    def copy_to(self, folder: Path) -> None:
+        """Write a compact copy of the last committed state into an empty folder."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._env.copy(str(folder), compact=True)
+
+    def bytes_used(self) -> int:
+        """Return how many bytes of the file hold pages in use."""
+        info, stat = self._env.info(), self._env.stat()
+        return int((info["last_pgno"] + 1) * stat["psize"])
+
+    @staticmethod
+    def _read_numbers(txn: lmdb.Transaction) -> dict[str, int]:
+        found: dict[str, int] = {}
+        with txn.cursor() as cursor:
+            if cursor.set_range(_REPO_NUMBERS):
+                for key, value in cursor:
+                    if not key.startswith(_REPO_NUMBERS):
+                        break
+                    found[key[4:].decode()] = int.from_bytes(value, "big")
+        return found
+
+
+class Batch:
+    """The open write transaction, of which each repository has its own scope."""
+
+    def __init__(self, store: Store, txn: lmdb.Transaction) -> None:
+        """Wrap the environment's write transaction."""
+        self._store = store
+        self._txn = txn
+        self._open = True
+        self._numbers = dict(store._numbers)  # noqa: SLF001 - two classes of one module
+
+    def scope(self, root: str, repo: Repo | None, bulk: BulkReader | None) -> LmdbTxn:
+        """Return the transaction of one repository, which is given a number when it is new."""
+        number = self._numbers.get(root)
+        if number is None:
+            number = self._numbers[root] = max(self._numbers.values(), default=0) + 1
+            self._txn.put(_REPO_NUMBERS + root.encode(), number.to_bytes(4, "big"))
+        scoped = LmdbTxn(self._txn, number, bulk)
+        if repo is None:
+            repo = load(scoped)
+        if repo is not None:
+            scoped.repo = repo
+        return scoped
+
+    def commit(self) -> None:
+        """Commit, once."""
+        if self._open:
+            self._open = False
+            self._txn.commit()
+            self._store._numbers = self._numbers  # noqa: SLF001 - two classes of one module
+
+    def abort(self) -> None:
+        """Undo everything that is not committed."""
+        if self._open:
+            self._open = False
+            self._txn.abort()

@@ -1,0 +1,68 @@
+"""What folds, commands and reads see of a store: protocols, no LMDB.
+
+Keys are those of one repository; the store adds the repository's own prefix. A key begins with the
+instance (u32, big endian; 0 for the repository itself) and the kind of row (one byte): see KEYS.md.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from dvid_es.events import Bulk
+from dvid_es.ids import PackRef
+from dvid_es.versions import View
+
+if TYPE_CHECKING:
+    from dvid_es.projections.catalog import Repo
+
+Pair = tuple[bytes, bytes]
+
+
+class BulkReader(Protocol):
+    """Where bulk values are fetched from: the packs of the repository."""
+
+    def get(self, ref: PackRef) -> bytes:
+        """Return one value, checked against its reference."""
+
+    def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
+        """Return several values, each checked."""
+
+
+class ReadTxn(Protocol):
+    """One consistent state of the projections of one repository."""
+
+    repo: "Repo"
+    """Versions and instances in this state."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value under exactly this key."""
+
+    def seek(self, start: bytes) -> Pair | None:
+        """Move to the first row at or after `start` and return it."""
+
+    def next(self) -> Pair | None:
+        """Move on by one row after a `seek` and return it."""
+
+    def scan(self, start: bytes, stop: bytes) -> Iterator[Pair]:
+        """Iterate over the rows of [start, stop) in order of their keys."""
+
+    def view(self, version: int) -> View:
+        """Return what a read at `version` sees in this state (as of the request's sequence)."""
+
+    def bulk(self, value: Bulk) -> bytes:
+        """Return the bytes of a bulk value."""
+
+    def bulk_many(self, values: Sequence[Bulk]) -> list[bytes]:
+        """Return the bytes of several bulk values."""
+
+
+class WriteTxn(ReadTxn, Protocol):
+    """A state that is being changed; nobody else sees the changes until it commits."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set one row."""
+
+    def put_many(self, rows: Iterable[Pair]) -> None:
+        """Set many rows; sorted ones are fastest."""
+
+    def delete(self, key: bytes) -> None:
+        """Remove one row, if it is there. Never used on temporal rows."""

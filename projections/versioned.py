@@ -1,0 +1,140 @@
+"""Temporal rows: the value of a key at a version, as of a sequence.
+
+A temporal key ends in 12 bytes, descending version ordinal and descending sequence, so the newest row
+that a view may see is found by one `seek`. Rows are added and never changed; an empty value is a
+tombstone. At a version merge the nearest ancestor over all parents wins; two unequal nearest values
+are a conflict. Source: findMatch in datastore/datastore.go (janelia-flyem/dvid).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from dvid_es.errors import VersionConflict
+from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.versions import UNBOUNDED, View, row_suffix
+
+SUFFIX_BYTES = 12
+TOMBSTONE = b""
+_SKIPS_BEFORE_SEEK = 16
+
+
+class Row(NamedTuple):
+    """A row that a view sees, and the event that wrote it."""
+
+    value: bytes
+    """Empty for a tombstone."""
+
+    version: int
+    sequence: int
+
+
+def put(txn: WriteTxn, key: bytes, version: int, sequence: int, value: bytes) -> None:
+    """Add the row of `key` written at `version` by the event `sequence`; empty deletes the key."""
+    txn.put(key + row_suffix(version, sequence), value)
+
+
+def read(txn: ReadTxn, key: bytes, view: View) -> bytes | None:
+    """Return the value of `key` in a view, or None.
+
+    Raises:
+        VersionConflict: parents of a version merge hold unequal values.
+    """
+    row = read_row(txn, key, view)
+    return None if row is None else row.value or None
+
+
+def read_row(txn: ReadTxn, key: bytes, view: View) -> Row | None:
+    """Return the row of `key` that a view sees, tombstones included, or None if there is none.
+
+    Raises:
+        VersionConflict: parents of a version merge hold unequal values.
+    """
+    length = len(key) + SUFFIX_BYTES
+    bounds = view.bounds
+    found = txn.seek(key + view.seek_suffix)
+    while found is not None:
+        row, value = found
+        if len(row) != length or not row.startswith(key):
+            return None
+        version = 0xFFFFFFFF - int.from_bytes(row[-12:-8], "big")
+        sequence = UNBOUNDED - int.from_bytes(row[-8:], "big")
+        if sequence <= bounds.get(version, -1):
+            if view.linear:
+                return Row(value, version, sequence)
+            return _nearest(txn, key, view, Row(value, version, sequence))
+        found = txn.next()
+    return None
+
+
+def scan(txn: ReadTxn, start: bytes, stop: bytes, view: View) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over (key, value) of the keys in [start, stop) that a view sees.
+
+    Keys deleted in the view are left out, and so are keys in conflict at a version merge. `start`
+    and `stop` are without suffix, and no key may be a prefix of another one.
+    """
+    for key, row in scan_rows(txn, start, stop, view):
+        if row.value:
+            yield key, row.value
+
+
+def scan_rows(txn: ReadTxn, start: bytes, stop: bytes, view: View) -> Iterator[tuple[bytes, Row]]:
+    """Iterate like `scan`, over rows, tombstones included."""
+    bounds = view.bounds
+    done = candidate_key = b""
+    candidates: list[Row] = []
+    for row, value in txn.scan(start, stop):
+        key = row[:-SUFFIX_BYTES]
+        if key == done:
+            continue
+        if candidates and candidate_key != key:
+            yield from _settled(candidate_key, candidates, view)
+            candidates = []
+        version = 0xFFFFFFFF - int.from_bytes(row[-12:-8], "big")
+        sequence = UNBOUNDED - int.from_bytes(row[-8:], "big")
+        if sequence > bounds.get(version, -1):
+            continue
+        if view.linear:
+            done = key
+            yield key, Row(value, version, sequence)
+        elif not candidates or candidates[-1].version != version:
+            candidate_key = key
+            candidates.append(Row(value, version, sequence))
+    if candidates:
+        yield from _settled(candidate_key, candidates, view)
+
+
+def _settled(key: bytes, candidates: list[Row], view: View) -> Iterator[tuple[bytes, Row]]:
+    try:
+        yield key, _choose(candidates, view)
+    except VersionConflict:
+        return
+
+
+def _nearest(txn: ReadTxn, key: bytes, view: View, first: Row) -> Row:
+    """Choose among all ancestors that hold the key: `first` is the one of the highest ordinal."""
+    candidates = [first]
+    length = len(key) + SUFFIX_BYTES
+    while (found := txn.next()) is not None:
+        row, value = found
+        if len(row) != length or not row.startswith(key):
+            break
+        version = 0xFFFFFFFF - int.from_bytes(row[-12:-8], "big")
+        sequence = UNBOUNDED - int.from_bytes(row[-8:], "big")
+        if version != candidates[-1].version and sequence <= view.bounds.get(version, -1):
+            candidates.append(Row(value, version, sequence))
+    return _choose(candidates, view)
+
+
+def _choose(candidates: list[Row], view: View) -> Row:
+    """Return the one row that no other supersedes; a value beats a tombstone beside it."""
+    nearest = [
+        row
+        for row in candidates
+        if not any(view.is_ancestor(row.version, other.version) for other in candidates)
+    ]
+    values = [row for row in nearest if row.value]
+    if len({row.value for row in values}) > 1:
+        raise VersionConflict(
+            "the parents of a version merge hold unequal values here; write the value again to settle it"
+        )
+    return values[0] if values else nearest[0]

@@ -1,0 +1,1 @@
+"""From the log to the views: catching up, rebuilding, verifying, snapshots."""

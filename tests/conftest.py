@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from dvid_es.bootstrap import make_application, make_engine
+from dvid_es.clock import Clock
+from dvid_es.engine import Engine
+from dvid_es.settings import Settings
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+class Live:
+    """A server on a real socket of this process; `call` is one request."""
+
+    def __init__(self, engine: Engine, port: int) -> None:
+        self.engine = engine
+        self.port = port
+        self.base = f"http://127.0.0.1:{port}"
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        json_body: Any = None,
+        headers: dict[str, str] | None = None,
+        **query: Any,
+    ) -> Answer:
+        if json_body is not None:
+            body = json.dumps(json_body).encode()
+        if query:
+            path += ("&" if "?" in path else "?") + urllib.parse.urlencode(query)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            answer = connection.getresponse()
+            data = answer.read()
+            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, data)
+        finally:
+            connection.close()
+
+    def ok(self, method: str, path: str, body: bytes | None = None, **more: Any) -> Answer:
+        answer = self.call(method, path, body, **more)
+        assert answer.status == 200, f"{method} {path}: {answer.status} {answer.body[:400]!r}"
+        return answer
+
+    def new_repo(self, **more: str) -> str:
+        return self.ok("POST", "/api/repos", json_body={"alias": "test", **more}).json()["root"]
+
+    def new_instance(self, uuid: str, typename: str, dataname: str, **config: Any) -> str:
+        config = {"typename": typename, "dataname": dataname, **config}
+        self.ok("POST", f"/api/repo/{uuid}/instance", json_body=config)
+        return f"/api/node/{uuid}/{dataname}"
+
+    def commit(self, uuid: str) -> None:
+        self.ok("POST", f"/api/node/{uuid}/commit", json_body={"note": "done"})
+
+    def new_version(self, uuid: str) -> str:
+        return self.ok("POST", f"/api/node/{uuid}/newversion", json_body={}).json()["child"]
+
+
+@contextmanager
+def running(settings: Settings, clock: Clock | None = None) -> Iterator[Live]:
+    """Serve a data folder from a thread of this process; closes everything at the end."""
+    engine = make_engine(settings, clock)
+    application = make_application(settings, engine)
+    started = threading.Event()
+    state: dict[str, Any] = {}
+
+    def serve() -> None:
+        async def main() -> None:
+            server = await application.create_server(
+                host="127.0.0.1", port=0, return_asyncio_server=True
+            )
+            await server.startup()
+            await server.start_serving()
+            state["port"] = server.server.sockets[0].getsockname()[1]
+            state["loop"] = asyncio.get_running_loop()
+            state["stop"] = asyncio.Event()
+            started.set()
+            await state["stop"].wait()
+            server.close()
+            await server.wait_closed()
+
+        asyncio.run(main())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    assert started.wait(30), "the server did not start"
+    try:
+        yield Live(engine, state["port"])
+    finally:
+        state["loop"].call_soon_threadsafe(state["stop"].set)
+        thread.join(30)
+        engine.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=tmp_path / "data", admin_token="secret")
+
+
+@pytest.fixture
+def live(settings: Settings) -> Iterator[Live]:
+    with running(settings) as server:
+        yield server
