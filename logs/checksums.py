@@ -1,0 +1,28 @@
+"""CRC-32C and content digests; the one home of google_crc32c."""
+
+from hashlib import blake2b
+
+from google_crc32c import extend
+
+from dvid_es.logs.base import DIGEST_BYTES
+
+crc32c_extend = extend
+"""`crc32c_extend(crc, data: bytes) -> int`: the CRC-32C of what `crc` covers followed by `data`."""
+
+# The C function takes bytes only; pieces bound what a copy of another buffer costs.
+_PIECE_BYTES = 1 << 18
+
+
+def crc32c(data: bytes | memoryview) -> int:
+    """Return the CRC-32C of `data`."""
+    if isinstance(data, bytes):
+        return extend(0, data)
+    crc = 0
+    for start in range(0, len(data), _PIECE_BYTES):
+        crc = extend(crc, bytes(data[start : start + _PIECE_BYTES]))
+    return crc
+
+
+def content_digest(data: bytes | memoryview) -> bytes:
+    """Return the digest that names a value by its content."""
+    return blake2b(data, digest_size=DIGEST_BYTES).digest()

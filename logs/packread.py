@@ -1,0 +1,151 @@
+"""Reading values from packs: safe beside the thread that appends, and from any process."""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from dvid_es.errors import CorruptPack
+from dvid_es.logs.base import MAX_VALUE_BYTES, PackRef
+from dvid_es.logs.checksums import crc32c_extend
+from dvid_es.logs.disk import DISK, Disk, read_all
+from dvid_es.logs.packfile import HEAD_BYTES, HEADER_BYTES, check_header, pack_name
+
+_OPEN_FILES = 128
+_JOINED_BYTES = 8 << 20
+_JOINED_GAP_BYTES = 32 << 10
+
+
+class Handle:
+    """An open file that closes when nobody uses it any more, so that no thread loses it."""
+
+    __slots__ = ("_disk", "fd")
+
+    def __init__(self, disk: Disk, fd: int) -> None:
+        """Take over `fd`."""
+        self._disk = disk
+        self.fd = fd
+
+    def __del__(self) -> None:
+        """Close the file."""
+        self._disk.close(self.fd)
+
+
+class PackReader:
+    """Gets values by their references; opens packs when they are asked for."""
+
+    def __init__(self, folder: Path, disk: Disk = DISK) -> None:
+        """Read the packs in `folder`."""
+        self._folder = Path(folder)
+        self._disk = disk
+        self._handles: dict[int, Handle] = {}
+        self._handles_lock = threading.Lock()
+
+    def path(self, pack: int) -> Path:
+        """Return the file of a pack."""
+        return self._folder / pack_name(pack)
+
+    def get(self, ref: PackRef) -> bytes:
+        """Return a value, verified; see `Packs.get`."""
+        handle = self._handle(ref)
+        data = self._read(handle, ref, ref.length, ref.offset)
+        self._check(ref, data)
+        return data
+
+    def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
+        """Return values in the order of `refs`.
+
+        Neighbours are read by one call, because each call lets another thread take the interpreter.
+        """
+        values: list[bytes] = [b""] * len(refs)
+        order = sorted(range(len(refs)), key=lambda place: refs[place][:2])
+        run: list[int] = []
+        start = stop = 0
+        for place in order:
+            ref = refs[place]
+            end = ref.offset + ref.length
+            if run and (
+                ref.pack != refs[run[0]].pack
+                or ref.offset - stop > _JOINED_GAP_BYTES
+                or end - start > _JOINED_BYTES
+            ):
+                self._get_run(refs, run, start, stop, values)
+                run = []
+            if not run:
+                start = stop = ref.offset
+            run.append(place)
+            stop = max(stop, end)
+        if run:
+            self._get_run(refs, run, start, stop, values)
+        return values
+
+    def _get_run(
+        self, refs: Sequence[PackRef], run: list[int], start: int, stop: int, values: list[bytes]
+    ) -> None:
+        if len(run) == 1:
+            values[run[0]] = self.get(refs[run[0]])
+            return
+        for place in run:
+            handle = self._handle(refs[place])
+        data = self._read(handle, refs[run[0]], stop - start, start)
+        for place in run:
+            ref = refs[place]
+            value = data[ref.offset - start : ref.offset - start + ref.length]
+            self._check(ref, value)
+            values[place] = value
+
+    def _handle(self, ref: PackRef) -> Handle:
+        """Return the open pack of a reference, whose bounds are checked before any allocation."""
+        pack, offset, length, _, _ = ref
+        if not (offset >= HEADER_BYTES + HEAD_BYTES and 0 <= length <= MAX_VALUE_BYTES):
+            raise CorruptPack(
+                f"a reference names {length} bytes at byte {offset} of {self.path(pack)}: no value"
+                " can lie there"
+            )
+        handle = self._handles.get(pack)
+        return handle if handle is not None else self._open(pack)
+
+    def _open(self, pack: int) -> Handle:
+        path = self.path(pack)
+        try:
+            handle = Handle(self._disk, self._disk.open(path, os.O_RDONLY))
+            header = read_all(self._disk, handle.fd, HEADER_BYTES, 0)
+        except OSError as error:
+            raise CorruptPack(
+                f"{path} cannot be opened: {error}. Restore the file from a copy"
+            ) from error
+        check_header(header, path, pack)
+        with self._handles_lock:
+            while len(self._handles) >= _OPEN_FILES:
+                # The oldest; threads that use it hold it open until they are done.
+                del self._handles[next(iter(self._handles))]
+            return self._handles.setdefault(pack, handle)
+
+    def _read(self, handle: Handle, ref: PackRef, length: int, offset: int) -> bytes:
+        try:
+            if length > _JOINED_BYTES and offset + length > self._disk.size(handle.fd):
+                return b""
+            return read_all(self._disk, handle.fd, length, offset)
+        except OSError as error:
+            raise CorruptPack(
+                f"{self.path(ref.pack)}, byte {offset}: cannot be read: {error}. Restore the file"
+                " from a copy"
+            ) from error
+
+    def _check(self, ref: PackRef, data: bytes) -> None:
+        if len(data) == ref.length and crc32c_extend(0, data) == ref.checksum:
+            return
+        problem = (
+            "are not what was written"
+            if len(data) == ref.length
+            else "are not there: the file is shorter"
+        )
+        raise CorruptPack(
+            f"{self.path(ref.pack)}, byte {ref.offset}: the {ref.length} bytes of a value {problem}."
+            " Restore the file from a copy"
+        )
+
+    def close(self) -> None:
+        """Let go of all files."""
+        with self._handles_lock:
+            self._handles.clear()
