@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from dvid_es.errors import InvalidRequest
+from dvid_es.ids import PackRef as PackRef
 
 MAX_HEADER_BYTES = 1 << 20
 """Largest header of a record: 1 MiB."""
@@ -67,25 +68,6 @@ class Stored(NamedTuple):
     """What happened."""
 
 
-class PackRef(NamedTuple):
-    """Name of one bulk value: where it lies and what it must be."""
-
-    pack: int
-    """Number of the pack, from 1."""
-
-    offset: int
-    """Position of the value's first byte in the pack's file."""
-
-    length: int
-    """Bytes of the value, 0 ... `MAX_VALUE_BYTES`."""
-
-    checksum: int
-    """CRC-32C of the value."""
-
-    digest: bytes
-    """BLAKE2b of the value, `DIGEST_BYTES` long."""
-
-
 class Finding(NamedTuple):
     """Something that a check found wrong in a file."""
 
@@ -114,7 +96,7 @@ class Log(Protocol):
         """The offset that the next record will get; also the number of records."""
 
     def append(self, entries: Sequence[Entry]) -> int:
-        """Add records, all or none of them, also across a crash; they are not durable before `sync`.
+        """Add records, all or none, also across a crash; they are not durable before `sync`.
 
         Returns:
             The offset of the first of them; the others follow without a gap. For no entries: `end`.
