@@ -13,6 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 u8 = types.Array(types.uint8, 1, "C", readonly=True)
@@ -108,6 +109,20 @@ store64 = _storer(64, False)
 """store64(bytes, offset, uint64): write a little-endian u64 at any offset."""
 store64_be = _storer(64, True)
 """store64_be(bytes, offset, uint64): write a big-endian u64 at any offset."""
+
+
+@intrinsic
+def copy_bytes(typingctx: Any, source: Any, start: Any, out: Any, at: Any, length: Any) -> Any:
+    """Copy source[start : start + length] to out[at:]; both are bytes and do not overlap."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        from_ = _pointer(context, builder, kinds[0], args[0], args[1], _BYTE)
+        to = _pointer(context, builder, kinds[2], args[2], args[3], _BYTE)
+        cgutils.raw_memcpy(builder, to, from_, args[4], 1)
+        return context.get_dummy_value()
+
+    return types.none(source, types.int64, out, types.int64, types.int64), generate
 
 
 @intrinsic

@@ -9,6 +9,7 @@ from numba import types
 
 from dvid_es.codecs.kernel import (
     bit_count,
+    copy_bytes,
     equal8,
     fill8,
     helper,
@@ -451,7 +452,7 @@ def assemble(gz, gy, gx, table, size, counts, indices, used, values, packed):
         for i in range(used):
             store32(out, at + 4 * i, np.int64(indices[i]))
         at += 4 * used
-        out[at:] = values[:packed]
+        copy_bytes(values, 0, out, at, packed)
     return out
 
 

@@ -143,9 +143,13 @@ class StoredBatch:
         coords = _NO_COORDS if coords_xyz is None else np.ascontiguousarray(coords_xyz, np.int32)
         assert coords_xyz is None or coords.shape == (len(self._lengths), 3)
         frames = 0 if coords_xyz is None else 16 * len(self._lengths)
-        out = np.empty(int(self._lengths.sum()) + frames, np.uint8)
-        kernels.write_stream(self._data, self._starts, tables, self.table_starts, coords, out)
-        return out.tobytes()
+        if not len(self._lengths):
+            return b""
+        # The kernel fills this object before anybody else sees it: large answers are not copied.
+        out = bytes(int(self._lengths.sum()) + frames)
+        target = np.frombuffer(out, np.uint8)
+        kernels.write_stream(self._data, self._starts, tables, self.table_starts, coords, target)
+        return out
 
 
 def gzip_member(stored: Buffer, table: Labels | None = None) -> bytes:

@@ -5,8 +5,22 @@ import zlib
 import numpy as np
 from numba import types
 
-from dvid_es.codecs.kernel import helper, i32_2d, i64, i64_out, kernel, load16, load32, load64
-from dvid_es.codecs.kernel import store16, store32, store64, u8, u8_out, u64, u64_out
+from dvid_es.codecs.kernel import (
+    copy_bytes,
+    helper,
+    i32_2d,
+    i64,
+    i64_out,
+    kernel,
+    load32,
+    load64,
+    store16,
+    store32,
+    store64,
+    u8,
+    u64,
+    u64_out,
+)
 
 FORM = 1
 """First byte of every stored block."""
@@ -148,21 +162,15 @@ def gather_tables(data, starts, table_starts, out):
 
 
 @helper
-def copy(source, start, stop, out, at):
-    """Copy source[start:stop] to out[at:]."""
-    out[at : at + stop - start] = source[start:stop]
-
-
-@helper
-def store_prefix(prefix, out, at, final):
+def store_prefix(prefix, length, out, at, final):
     """Write bytes as stored deflate blocks; return the place behind."""
     start = 0
-    while start < len(prefix):
-        n = min(len(prefix) - start, STORED_LIMIT)
-        out[at] = 1 if final and start + n == len(prefix) else 0
-        store16(out, at + 1, n)
+    while start < length:
+        n = min(length - start, STORED_LIMIT)
+        last = 1 if final and start + n == length else 0
+        store32(out, at, last | n << 8)
         store16(out, at + 3, n ^ 0xFFFF)
-        copy(prefix, start, start + n, out, at + 5)
+        copy_bytes(prefix, start, out, at + 5, n)
         at += 5 + n
         start += n
     return at
@@ -174,16 +182,16 @@ def write_member(data, start, stop, labels, first, last, scratch, out, at):
     solid = data[start + 1] == SOLID
     header = start + (SOLID_HEADER if solid else SPLIT_HEADER)
     prefix = scratch[: 16 + 8 * (last - first)]
-    copy(data, header, header + 16, prefix, 0)
+    copy_bytes(data, header, prefix, 0, 16)
     for k in range(first, last):
         store64(prefix, 16 + 8 * (k - first), labels[k])
     crc = crc32(prefix, 0, len(prefix))
     size = len(prefix)
     store64(out, at, np.uint64(0x00088B1F))
     store16(out, at + 8, 0xFF00)
-    at = store_prefix(prefix, out, at + GZIP_HEADER, solid)
+    at = store_prefix(prefix, len(prefix), out, at + GZIP_HEADER, solid)
     if not solid:
-        copy(data, header + size, stop, out, at)
+        copy_bytes(data, header + size, out, at, stop - header - size)
         at += stop - header - size
         crc = multiply(load32(data, start + 12), crc) ^ load32(data, start + 8)
         size += load32(data, start + 4)
@@ -192,9 +200,12 @@ def write_member(data, start, stop, labels, first, last, scratch, out, at):
     return at + 8
 
 
-@kernel(types.void(u8, i64, u64, i64, i32_2d, u8_out))
+@kernel(types.void(u8, i64, u64, i64, i32_2d, u8))
 def write_stream(data, starts, labels, table_starts, coords_xyz, out):
-    """Write gzip members, each behind its block coordinate and length if there are coordinates."""
+    """Write gzip members, each behind its block coordinate and length if there are coordinates.
+
+    `out` is written although it is declared read-only: it is the memory of a new bytes object.
+    """
     longest = 0
     for i in range(len(starts) - 1):
         longest = max(longest, table_starts[i + 1] - table_starts[i])
