@@ -155,6 +155,18 @@ def decode_into(
     _paste(data, table, tuple(box), out, origin)
 
 
+def decode_box(
+    data: Buffer, table: Labels | None, start_zyx: Triple, stop_zyx: Triple, out: Labels
+) -> None:
+    """Write a half-open box of a block's voxels to the same places of a volume of its shape."""
+    assert out.shape == shape(data), "the target must have the shape of the block"
+    box: list[int] = []
+    for start, stop, side in zip(start_zyx, stop_zyx, out.shape, strict=True):
+        assert 0 <= start < stop <= side, "a box must lie inside of its block"
+        box += (start, stop)
+    _paste(data, table, tuple(box), out, 0)
+
+
 def _paste(
     data: Buffer, labels: Labels | None, box: tuple[int, ...], out: Labels, origin: int
 ) -> None:
