@@ -86,7 +86,8 @@ class Streams:
             assert stream.log.end == 0, "a stream with events is never discarded"
             stream.log.close()
             stream.packs.close()
-            shutil.rmtree(self.folder / root)
+            if (self.folder / root).exists():
+                shutil.rmtree(self.folder / root)
 
     def close(self) -> None:
         """Close all logs and packs."""

@@ -24,6 +24,7 @@ from dvid_es.settings import Settings
 logger = logging.getLogger(__name__)
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 MUTATING = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 WAIT_SECONDS = 30.0
 
@@ -66,7 +67,7 @@ class Server:
             request.args = parse_query(query) if query else {}
             request.path = decode_path(path)
             handler = await self._find(request)
-            if raw.stream is not None and (method != "HEAD"):
+            if method not in BODILESS or _announces_body(raw):
                 await raw.receive_body()
                 request.body = raw.body
             response = handler(request)
@@ -199,6 +200,12 @@ class Server:
             and not request.is_admin
         ):
             raise InvalidRequest("Server in read-only mode and will only accept GET and HEAD requests")
+
+
+def _announces_body(raw: Request) -> bool:
+    """Say whether a GET has a body, as several of DVID's have."""
+    headers = raw.headers
+    return "content-length" in headers or "transfer-encoding" in headers
 
 
 class _NoRouteError(NotFound):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
 OCTETS = "application/octet-stream"
 PIECE_BYTES = 256 * 1024
 """Streamed answers go out in pieces of about this size: small ones cost six times as much."""
@@ -223,4 +224,4 @@ def octets(body: bytes, headers: dict[str, str] | None = None) -> HTTPResponse:
 
 def empty() -> HTTPResponse:
     """Return 200 without a body, DVID's answer to most writes."""
-    return HTTPResponse(b"", 200)
+    return HTTPResponse(b"", 200, content_type=TEXT)
