@@ -205,7 +205,8 @@ class Writer:
             if write.idempotency_key and not write.dry_run:
                 kept = txn.get(idempotency_row(write.idempotency_key))
                 if kept is not None:
-                    pending.answer(write, Written(kept, checkpoint(txn) - 1))
+                    first = Written(kept[8:], int.from_bytes(kept[:8], "big"))
+                    pending.answer(write, first)
                     return
             context = self._context(write, txn)
             decision = write.command.decide(context)

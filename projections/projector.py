@@ -40,10 +40,11 @@ class Projector:
         if header.mutation_id >= next_mutation_id(txn):
             txn.put(NEXT_MUTATION_ID, (header.mutation_id + 1).to_bytes(8, "big"))
         if header.idempotency_key:
-            txn.put(idempotency_row(header.idempotency_key), header.answer)
+            kept = record.offset.to_bytes(8, "big") + header.answer
+            txn.put(idempotency_row(header.idempotency_key), kept)
         txn.put(CHECKPOINT, (record.offset + 1).to_bytes(8, "big"))
 
 
 def idempotency_row(key: str) -> bytes:
-    """Return the key of the answer kept for an Idempotency-Key (at most 255 bytes of UTF-8)."""
+    """Return the key of what is kept for an Idempotency-Key: offset (u64, big endian) and answer."""
     return IDEMPOTENCY + key.encode()

@@ -127,3 +127,9 @@ def settings(tmp_path: Path) -> Settings:
 def live(settings: Settings) -> Iterator[Live]:
     with running(settings) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def run_server() -> Any:
+    """The context manager `running`, for tests that start servers themselves."""
+    return running
