@@ -3,6 +3,7 @@
 Tests replace it to fail the n-th call, to record a run, and to build what a loss of power leaves.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -10,10 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvid_es.errors import SettingsError
+from dvid_es.errors import DvidError, SettingsError, StorageFull, WritesHalted
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers that mean: the bytes do not fit now, and may fit later."""
+
+NEW_SUFFIX = ".new"
+"""End of the name of a file that is not finished."""
 
 _BUFFERS_PER_CALL = 512
 
@@ -64,18 +68,18 @@ class Disk:
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file another name, replacing what has that name."""
-        os.rename(old, new)
+        old.rename(new)
 
     def unlink(self, path: Path) -> None:
         """Remove a name."""
-        os.unlink(path)
+        path.unlink()
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder of mode 0700 unless it exists, and its name durable."""
         if folder.is_dir():
             return
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
+        self.make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
         self.sync_folder(folder.parent)
 
 
@@ -115,6 +119,48 @@ def read_all(disk: Disk, fd: int, length: int, offset: int) -> bytes:
             break
         data += more
     return data
+
+
+def create(disk: Disk, path: Path, buffers: Sequence[bytes | memoryview]) -> int:
+    """Make a file that appears under its name whole and durable, or not at all.
+
+    Returns:
+        Its file descriptor, open for reading and writing.
+
+    Raises:
+        OSError: of the operating system; nothing has that name, unless it had before.
+    """
+    new_path = path.with_name(path.name + NEW_SUFFIX)
+    fd = disk.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    try:
+        write_all(disk, fd, buffers, 0)
+        disk.sync_data(fd)
+        disk.rename(new_path, path)
+        disk.sync_folder(path.parent)
+    except OSError:
+        disk.close(fd)
+        # What cannot be removed is overwritten by the next attempt or removed at the next start.
+        with contextlib.suppress(OSError):
+            disk.unlink(new_path)
+        raise
+    return fd
+
+
+def remove_unfinished(disk: Disk, folder: Path) -> None:
+    """Remove the files that a crash left unfinished."""
+    for path in folder.glob("*" + NEW_SUFFIX):
+        disk.unlink(path)
+
+
+def failure(error: OSError, what: str) -> DvidError:
+    """Return the error of this project for one of the operating system.
+
+    Args:
+        error: of the operating system.
+        what: what could not be done, as the start of a sentence.
+    """
+    kind = StorageFull if error.errno in NO_SPACE else WritesHalted
+    return kind(f"{what}: {error}")
 
 
 def lock_folder(disk: Disk, folder: Path) -> int:

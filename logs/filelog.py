@@ -11,7 +11,17 @@ from pathlib import Path
 
 from dvid_es.errors import DvidError, StorageFull, WritesHalted
 from dvid_es.logs.base import Entry, Stored, check_entries
-from dvid_es.logs.disk import DISK, NO_SPACE, Disk, lock_folder, read_all, write_all
+from dvid_es.logs.disk import (
+    DISK,
+    NO_SPACE,
+    Disk,
+    create,
+    failure,
+    lock_folder,
+    read_all,
+    remove_unfinished,
+    write_all,
+)
 from dvid_es.logs.frames import (
     CHECKSUM,
     MARK,
@@ -23,18 +33,18 @@ from dvid_es.logs.frames import (
 )
 from dvid_es.logs.recovery import load_segments, settle_tail
 from dvid_es.logs.segment import (
-    HEADER_BYTES,
+    DamagedSegment,
     IndexEntry,
     Segment,
-    damage,
     encode_footer,
     encode_header,
     new_digest,
+    new_segment,
     segment_name,
 )
 
-SEGMENT_BYTES = 256 << 20
-_NEW_SUFFIX = ".new"
+SEGMENT_BYTES = 64 << 20
+"""A start reads the last segment whole: about a second for one of this size."""
 
 
 class FileLog:
@@ -78,15 +88,13 @@ class FileLog:
             self._open(stream_id)
         except OSError as error:
             self._release()
-            kind = StorageFull if error.errno in NO_SPACE else WritesHalted
-            raise kind(f"the log in {self._folder} cannot be opened: {error}") from error
+            raise failure(error, f"the log in {self._folder} cannot be opened") from error
         except BaseException:
             self._release()
             raise
 
     def _open(self, stream_id: str | None) -> None:
-        for leftover in self._folder.glob("*" + _NEW_SUFFIX):
-            self._disk.unlink(leftover)
+        remove_unfinished(self._disk, self._folder)
         found = load_segments(self._disk, self._folder, stream_id)
         if found is None:
             self._stream_id, self._segments = stream_id or "", []
@@ -95,9 +103,9 @@ class FileLog:
             return
         self._stream_id, self._segments = found.stream_id, found.segments
         active = self._segments[-1]
-        self._synced, self._marked = active.end, found.torn.marked
+        self._synced, self._marked = active.end, found.tail.marked
         self._fd = self._disk.open(active.path, os.O_RDWR)
-        self._digest = settle_tail(self._disk, self._fd, active, found.torn)
+        self._digest = settle_tail(self._disk, self._fd, active, found.tail)
         self._disk.sync_folder(self._folder)
 
     @property
@@ -168,7 +176,7 @@ class FileLog:
         try:
             fd = disk.open(path, os.O_RDONLY)
         except OSError as error:
-            raise damage(path, 0, f"cannot be opened: {error}") from error
+            raise DamagedSegment(path, 0, f"cannot be opened: {error}") from error
         try:
             for frame in walk(
                 lambda length, offset: read_all(disk, fd, length, offset),
@@ -181,9 +189,9 @@ class FileLog:
                     yield new(Stored, (sequence, kind, schema, time_ns, header, facts))
                 position = frame.stop
         except BadFrame as bad:
-            raise damage(path, bad.position, bad.problem) from None
+            raise DamagedSegment(path, bad.position, bad.problem) from None
         except OSError as error:
-            raise damage(path, position, f"cannot be read: {error}") from error
+            raise DamagedSegment(path, position, f"cannot be read: {error}") from error
         finally:
             disk.close(fd)
 
@@ -267,28 +275,19 @@ class FileLog:
         """
         header = encode_header(self._stream_id, first, previous)
         path = self._folder / segment_name(first)
-        new_path = path.with_name(path.name + _NEW_SUFFIX)
-        fd = -1
         try:
-            fd = self._disk.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            write_all(self._disk, fd, [header], 0)
-            self._disk.sync_data(fd)
-            self._disk.rename(new_path, path)
-            self._disk.sync_folder(self._folder)
+            fd = create(self._disk, path, [header])
         except OSError as error:
-            if fd >= 0:
-                self._disk.close(fd)
-            if error.errno in NO_SPACE:
-                raise StorageFull(f"no space for a segment in {self._folder}: {error}") from error
-            raise self._halt(f"a new segment could not be started: {error}") from error
+            failed = failure(error, f"a new segment could not be started in {self._folder}")
+            if not isinstance(failed, StorageFull):
+                self._halted = str(failed)
+            raise failed from error
         if self._fd >= 0:
             self._disk.close(self._fd)
         chain = CHECKSUM.unpack(header[-4:])[0]
         self._fd, self._digest = fd, new_digest()
         self._digest.update(header)
-        segment = Segment(
-            path, first, first, HEADER_BYTES, chain, index=[IndexEntry(first, HEADER_BYTES, chain)]
-        )
+        segment = new_segment(path, first, chain)
         with self._state_lock:
             self._segments.append(segment)
         return segment

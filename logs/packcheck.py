@@ -32,9 +32,9 @@ def verify_pack(disk: Disk, path: Path, number: int, size: int | None = None) ->
         stop = disk.size(fd) if size is None else size
         yield from _verify_open(disk, fd, path, number, stop)
         index = open_index(disk, path, number, stop)
-        if index is None or index.load() is None:
-            if index is not None or index_path(path).exists():
-                yield Finding(str(index_path(path)), 0, "the index is wrong; a start makes it anew")
+        is_right = index.load() is not None if index else not index_path(path).exists()
+        if not is_right:
+            yield Finding(str(index_path(path)), 0, "the index is wrong; a start makes it anew")
     except OSError as error:
         yield Finding(str(path), 0, f"cannot be read: {error}")
     finally:

@@ -1,4 +1,4 @@
-"""The bytes of a pack: a header, then values, each behind a head. FORMAT.md describes every byte."""
+"""The bytes of a pack: a header, then values, each behind a head; FORMAT.md shows every byte."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -131,10 +131,7 @@ def walk_pack(
         if not base <= position <= base + len(window) - HEAD_BYTES:
             window, base = read(min(_WINDOW_BYTES, stop - position), position), position
         value = decode_head(window, position - base, pack, position)
-        trusted = value is not None and value.stop <= stop
-        if trusted and is_whole is not None:
-            trusted = is_whole(value.ref)
-        if trusted:
+        if value is not None and value.stop <= stop and (is_whole is None or is_whole(value.ref)):
             yield value
             previous, position = value, value.stop
             continue

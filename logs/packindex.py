@@ -12,14 +12,13 @@ from typing import NamedTuple
 
 from dvid_es.logs.base import DIGEST_BYTES, PackRef
 from dvid_es.logs.checksums import crc32c_extend
-from dvid_es.logs.disk import Disk, read_all, write_all
+from dvid_es.logs.disk import Disk, create, read_all
 from dvid_es.logs.packread import Handle
 
 MAGIC = b"DVESPIDX"
 FORMAT_VERSION = 1
 HEADER_BYTES = 64
 ENTRY_BYTES = 32
-NEW_SUFFIX = ".new"
 
 _HEADER = struct.Struct("<8sHHIQQI24x")
 _ENTRY = struct.Struct("<16sQII")
@@ -38,7 +37,7 @@ class Header(NamedTuple):
 
     covered: int
     """Length of the pack for which it was made."""
-    count: int
+    entries: int
     checksum: int
     """CRC-32C of all entries."""
 
@@ -56,22 +55,15 @@ def write_index(
         refs: its values.
 
     Raises:
-        OSError: of the operating system; an unfinished file may be left behind.
+        OSError: of the operating system; the old index, if any, is still there.
     """
     entries = sorted(_ENTRY.pack(ref.digest, ref.offset, ref.length, ref.checksum) for ref in refs)
     body = b"".join(entries)
     head = _HEADER.pack(
         MAGIC, FORMAT_VERSION, HEADER_BYTES, pack, covered, len(entries), crc32c_extend(0, body)
     )
-    path = index_path(pack_path)
-    new_path = path.with_name(path.name + NEW_SUFFIX)
-    fd = disk.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    try:
-        write_all(disk, fd, [head + _CHECKSUM.pack(crc32c_extend(0, head)), body], 0)
-        disk.sync_data(fd)
-    finally:
-        disk.close(fd)
-    disk.rename(new_path, path)
+    head += _CHECKSUM.pack(crc32c_extend(0, head))
+    disk.close(create(disk, index_path(pack_path), [head, body]))
 
 
 class PackIndex:
@@ -89,7 +81,7 @@ class PackIndex:
 
         Digests are evenly spread, so one or two reads at a guessed place find it.
         """
-        low, high = 0, self.header.count
+        low, high = 0, self.header.entries
         key = int.from_bytes(digest[:8], "big")
         low_key, high_key = 0, _DIGEST_SPAN
         while low < high:
@@ -123,7 +115,9 @@ class PackIndex:
 
     def load(self) -> dict[bytes, PackRef] | None:
         """Return all entries, or None if they are not what was written."""
-        body = read_all(self._disk, self._handle.fd, self.header.count * ENTRY_BYTES, HEADER_BYTES)
+        body = read_all(
+            self._disk, self._handle.fd, self.header.entries * ENTRY_BYTES, HEADER_BYTES
+        )
         if crc32c_extend(0, body) != self.header.checksum:
             return None
         return {

@@ -141,8 +141,8 @@ class PackReader:
             else "are not there: the file is shorter"
         )
         raise CorruptPack(
-            f"{self.path(ref.pack)}, byte {ref.offset}: the {ref.length} bytes of a value {problem}."
-            " Restore the file from a copy"
+            f"{self.path(ref.pack)}, byte {ref.offset}: the {ref.length} bytes of a value"
+            f" {problem}. Restore the file from a copy"
         )
 
     def close(self) -> None:

@@ -8,26 +8,18 @@ FORMAT.md describes every byte.
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dvid_es.errors import CorruptPack, DvidError, StorageFull, WritesHalted
+from dvid_es.errors import CorruptPack, StorageFull, WritesHalted
 from dvid_es.logs.base import Finding, PackRef, check_value
 from dvid_es.logs.checksums import content_digest, crc32c
-from dvid_es.logs.disk import DISK, NO_SPACE, Disk, lock_folder, read_all, write_all
+from dvid_es.logs.disk import DISK, Disk, failure, lock_folder, remove_unfinished
 from dvid_es.logs.packcheck import verify_pack
-from dvid_es.logs.packfile import (
-    HEAD_BYTES,
-    HEADER_BYTES,
-    Value,
-    check_header,
-    encode_head,
-    encode_header,
-    list_packs,
-    walk_pack,
-)
-from dvid_es.logs.packindex import NEW_SUFFIX, PackIndex, open_index, write_index
+from dvid_es.logs.packfile import HEAD_BYTES, HEADER_BYTES, list_packs
+from dvid_es.logs.packindex import PackIndex, open_index, write_index
 from dvid_es.logs.packread import Handle, PackReader
+from dvid_es.logs.packwrite import ActivePack, list_values
 
 logger = logging.getLogger(__name__)
 
@@ -53,40 +45,42 @@ class FilePacks(PackReader):
         """
         super().__init__(folder, disk)
         self._pack_bytes = pack_bytes
+        # Guards appending; never held while the disk syncs what others put.
         self._lock = threading.Lock()
         self._sync_lock = threading.Lock()
         self._halted = ""
         self._folder_lock = -1
-        self._active: Handle | None = None
-        self._number = 0
-        self._size = 0
-        self._refs: dict[bytes, PackRef] = {}
-        """Values of the active pack by digest."""
         self._indexes: list[PackIndex] = []
         """Of the sealed packs, newest first."""
         self._unsynced: list[Handle] = []
         try:
             disk.make_folder(self._folder)
             self._folder_lock = lock_folder(disk, self._folder)
-            self._open_all()
+            self._active = self._open_all()
         except OSError as error:
             self._release()
-            kind = StorageFull if error.errno in NO_SPACE else WritesHalted
-            raise kind(f"the packs in {self._folder} cannot be opened: {error}") from error
+            raise failure(error, f"the packs in {self._folder} cannot be opened") from error
         except BaseException:
             self._release()
             raise
 
-    def _open_all(self) -> None:
-        for leftover in self._folder.glob("*" + NEW_SUFFIX):
-            self._disk.unlink(leftover)
+    def _open_all(self) -> ActivePack:
+        remove_unfinished(self._disk, self._folder)
         numbers = list_packs(self._folder)
         for number in numbers[:-1]:
             self._open_index(number)
-        if numbers:
-            self._open_active(numbers[-1])
-        else:
-            self._start_pack(1)
+        if not numbers:
+            return self._adopt(ActivePack.start(self._disk, self.path(1), 1))
+        active = ActivePack.reopen(self._disk, self.path(numbers[-1]), numbers[-1])
+        # What an earlier process wrote but did not sync may be found equal to a new value.
+        self._unsynced = [active.handle]
+        self._disk.sync_folder(self._folder)
+        return self._adopt(active)
+
+    def _adopt(self, active: ActivePack) -> ActivePack:
+        """Let reading use the file that is open for writing."""
+        self._handles[active.number] = active.handle
+        return active
 
     def _open_index(self, number: int) -> None:
         """Open the index of a sealed pack, after making it if it is missing or wrong."""
@@ -97,30 +91,13 @@ class FilePacks(PackReader):
             index = open_index(self._disk, path, number, size)
             if index is None or index.header.covered != size:
                 logger.info("making the index of %s", path)
-                refs = _heads(self._disk, fd, number, HEADER_BYTES, size)
+                refs = list_values(self._disk, fd, number, HEADER_BYTES, size)
                 write_index(self._disk, path, number, size, refs)
                 index = open_index(self._disk, path, number, size)
         finally:
             self._disk.close(fd)
         if index is not None:
             self._indexes.insert(0, index)
-
-    def _open_active(self, number: int) -> None:
-        """Open the last pack for appending; its size on disk is where the next value goes."""
-        path = self.path(number)
-        handle = Handle(self._disk, self._disk.open(path, os.O_RDWR))
-        size = self._disk.size(handle.fd)
-        check_header(read_all(self._disk, handle.fd, HEADER_BYTES, 0), path, number)
-        start, refs = HEADER_BYTES, {}
-        index = open_index(self._disk, path, number, size)
-        if index is not None and (loaded := index.load()) is not None:
-            start, refs = index.header.covered, loaded
-        refs.update((r.digest, r) for r in _heads(self._disk, handle.fd, number, start, size))
-        self._active, self._number, self._size, self._refs = handle, number, size, refs
-        self._handles[number] = handle
-        # What an earlier process wrote but did not sync may be found as a copy of a new value.
-        self._unsynced = [handle]
-        self._disk.sync_folder(self._folder)
 
     def put(self, data: bytes | memoryview) -> PackRef:
         """Add one value; see `Packs.put`."""
@@ -132,127 +109,120 @@ class FilePacks(PackReader):
         digests = [content_digest(value) for value in plain]
         known: dict[bytes, PackRef] = {}
         new: dict[bytes, tuple[bytes | memoryview, int]] = {}
+        again: dict[bytes, tuple[PackRef, bytes | memoryview]] = {}
+        damaged = set()
         for digest, value in zip(digests, plain, strict=True):
             if digest in known or digest in new:
                 continue
-            ref = self._find_good(digest, value)
-            if ref is None:
-                new[digest] = value, crc32c(value)
-            else:
+            ref, was_damaged = self._find_good(digest, value)
+            if ref is not None:
                 known[digest] = ref
-        if new:
-            known |= self._append(new, {digest: self._refs.get(digest) for digest in new})
-        elif self._halted:
+                if self._active.inherited.get(digest) == ref:
+                    again[digest] = ref, value
+                continue
+            new[digest] = value, crc32c(value)
+            if was_damaged:
+                damaged.add(digest)
+        with self._lock:
             self._check_usable()
+            for digest, (ref, value) in again.items():
+                if ref.pack == self._active.number:
+                    self._renew(ref, value)
+                else:
+                    new[digest] = value, ref.checksum
+            if new:
+                known |= self._append(new, damaged)
         return [known[digest] for digest in digests]
 
-    def _find_good(self, digest: bytes, value: bytes | memoryview) -> PackRef | None:
-        """Return the reference of an equal value that is there and undamaged."""
+    def _find_good(self, digest: bytes, value: bytes | memoryview) -> tuple[PackRef | None, bool]:
+        """Return the reference of an equal, undamaged value; and whether a damaged one was met."""
+        damaged = False
         for ref in self._candidates(digest):
             try:
                 if ref.length == len(value) and self.get(ref) == value:
-                    return ref
+                    return ref, damaged
             except CorruptPack as error:
                 logger.warning("a damaged value is stored again: %s", error)
-        return None
+            damaged = True
+        return None, damaged
 
     def _candidates(self, digest: bytes) -> Iterator[PackRef]:
-        if ref := self._refs.get(digest):
+        if ref := self._active.refs.get(digest):
+            yield ref
+        if ref := self._active.inherited.get(digest):
             yield ref
         for index in list(self._indexes):
             if ref := index.find(digest):
                 yield ref
 
+    def _renew(self, ref: PackRef, value: bytes | memoryview) -> None:
+        """Make sure, under the lock, that the next sync covers a value of an earlier process."""
+        if ref.digest not in self._active.inherited:
+            return
+        try:
+            self._active.renew(ref, value)
+        except WritesHalted as error:
+            self._halted = str(error)
+            raise
+        self._note_unsynced()
+
+    def _note_unsynced(self) -> None:
+        if self._active.handle not in self._unsynced:
+            self._unsynced.append(self._active.handle)
+
     def _append(
-        self,
-        new: dict[bytes, tuple[bytes | memoryview, int]],
-        seen: dict[bytes, PackRef | None],
+        self, new: dict[bytes, tuple[bytes | memoryview, int]], damaged: set[bytes]
     ) -> dict[bytes, PackRef]:
-        """Write values at the end of the active pack.
+        """Write values at the end of the active pack, under the lock.
 
         Args:
             new: value and checksum by digest.
-            seen: what the active pack had under these digests when they were looked up; if it has
-                another one now, another thread was faster and its copy is taken.
+            damaged: digests under which there is only a damaged value.
         """
-        with self._lock:
-            self._check_usable()
-            refs: dict[bytes, PackRef] = {}
-            fresh: dict[bytes, PackRef] = {}
-            size = sum(HEAD_BYTES + len(value) for value, _ in new.values())
-            if self._size + size > self._pack_bytes and self._size > HEADER_BYTES:
-                self._roll()
-            position = self._size
-            buffers: list[bytes | memoryview] = []
-            for digest, (value, checksum) in new.items():
-                faster = self._refs.get(digest)
-                if faster is not None and faster != seen[digest]:
-                    refs[digest] = faster
-                    continue
-                ref = PackRef(self._number, position + HEAD_BYTES, len(value), checksum, digest)
-                buffers += [encode_head(ref), value]
-                position = ref.offset + ref.length
-                fresh[digest] = ref
-            self._write(buffers)
-            self._size = position
-            self._refs.update(fresh)
-            if self._active not in self._unsynced:
-                self._unsynced.append(self._active)
-            return refs | fresh
-
-    def _write(self, buffers: list[bytes | memoryview]) -> None:
-        """Write at the end of the active pack; if that fails, leave it as it was."""
+        active = self._active
+        # Another thread may have put an equal value since it was looked for.
+        faster = {
+            digest: active.refs[digest]
+            for digest in new
+            if digest in active.refs and digest not in damaged
+        }
+        fresh = {digest: item for digest, item in new.items() if digest not in faster}
+        if not fresh:
+            return faster
+        size = sum(HEAD_BYTES + len(value) for value, _ in fresh.values())
+        if active.size + size > self._pack_bytes and active.size > HEADER_BYTES:
+            active = self._roll(active)
         try:
-            write_all(self._disk, self._active.fd, buffers, self._size)
+            refs = active.append(fresh)
+        except WritesHalted as error:
+            self._halted = str(error)
+            raise
+        self._note_unsynced()
+        return faster | refs
+
+    def _roll(self, full: ActivePack) -> ActivePack:
+        """Start the next pack after making the one before durable; nothing syncs it later."""
+        if full.handle in self._unsynced:
+            self._sync([full.handle])
+            self._unsynced.remove(full.handle)
+        number = full.number + 1
+        try:
+            active = ActivePack.start(self._disk, self.path(number), number)
         except OSError as error:
-            raise self._undo(error) from error
-
-    def _undo(self, error: OSError) -> DvidError:
-        """Cut off what a failed write left, which no reference names, and return what to raise."""
+            failed = failure(error, f"a new pack could not be started in {self._folder}")
+            if not isinstance(failed, StorageFull):
+                self._halted = str(failed)
+            raise failed from error
         try:
-            self._disk.truncate(self._active.fd, self._size)
-        except OSError as second:
-            return self._halt(f"a write failed ({error}) and could not be undone: {second}")
-        if error.errno in NO_SPACE:
-            return StorageFull(f"no space for the packs in {self._folder}: {error}")
-        return self._halt(f"a write failed: {error}")
-
-    def _roll(self) -> None:
-        """Start the next pack and index the one before."""
-        number, size, refs = self._number, self._size, self._refs
-        self._start_pack(number + 1)
-        try:
-            write_index(self._disk, self.path(number), number, size, refs.values())
+            full.write_index()
         except OSError as error:
             # Without it values of this pack are stored again, and the next start makes it.
-            logger.warning("the index of %s was not written: %s", self.path(number), error)
-        index = open_index(self._disk, self.path(number), number, size)
+            logger.warning("the index of %s was not written: %s", full.path, error)
+        index = open_index(self._disk, full.path, full.number, full.size)
         if index is not None:
             self._indexes.insert(0, index)
-
-    def _start_pack(self, number: int) -> None:
-        """Start a pack whose name appears only when its header is durable.
-
-        Raises:
-            StorageFull: nothing is changed, and it may be tried again.
-            WritesHalted: the operating system failed otherwise.
-        """
-        path = self.path(number)
-        new_path = path.with_name(path.name + NEW_SUFFIX)
-        try:
-            handle = Handle(
-                self._disk, self._disk.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            )
-            write_all(self._disk, handle.fd, [encode_header(number)], 0)
-            self._disk.sync_data(handle.fd)
-            self._disk.rename(new_path, path)
-            self._disk.sync_folder(self._folder)
-        except OSError as error:
-            if error.errno in NO_SPACE:
-                raise StorageFull(f"no space for a pack in {self._folder}: {error}") from error
-            raise self._halt(f"a new pack could not be started: {error}") from error
-        self._active, self._number, self._size, self._refs = handle, number, HEADER_BYTES, {}
-        self._handles[number] = handle
+        self._active = self._adopt(active)
+        return active
 
     def sync(self) -> None:
         """Make all values put so far durable; see `Packs.sync`."""
@@ -260,35 +230,35 @@ class FilePacks(PackReader):
             with self._lock:
                 self._check_usable()
                 handles, self._unsynced = self._unsynced, []
-            for handle in handles:
-                try:
-                    self._disk.sync_data(handle.fd)
-                except OSError as error:
-                    raise self._halt(f"a sync failed and is never tried again: {error}") from error
+            self._sync(handles)
+
+    def _sync(self, handles: list[Handle]) -> None:
+        for handle in handles:
+            try:
+                self._disk.sync_data(handle.fd)
+            except OSError as error:
+                self._halted = f"a sync failed and is never tried again: {error}"
+                raise WritesHalted(f"the packs in {self._folder}: {self._halted}") from error
 
     def verify(self) -> Iterator[Finding]:
         """Read every byte of every pack and return what is wrong; see `Packs.verify`."""
         with self._lock:
-            sizes = {self._number: self._size}
-        for number in list_packs(self._folder):
-            yield from verify_pack(self._disk, self.path(number), number, sizes.get(number))
+            number, size = self._active.number, self._active.size
+        for pack in list_packs(self._folder):
+            if pack <= number:
+                yield from verify_pack(
+                    self._disk, self.path(pack), pack, size if pack == number else None
+                )
 
     def close(self) -> None:
         """Sync, index the active pack for a quick start, and release; more calls do nothing."""
         with self._sync_lock, self._lock:
             try:
-                if self._active is not None and not self._halted:
-                    for handle in self._unsynced:
-                        self._disk.sync_data(handle.fd)
-                    write_index(
-                        self._disk,
-                        self.path(self._number),
-                        self._number,
-                        self._size,
-                        self._refs.values(),
-                    )
+                if not self._halted:
+                    self._sync(self._unsynced)
+                    self._active.write_index()
             except OSError as error:
-                raise self._halt(f"closing failed: {error}") from error
+                logger.warning("the index of %s was not written: %s", self._active.path, error)
             finally:
                 self._halted = self._halted or "they are closed"
                 self._release()
@@ -297,25 +267,12 @@ class FilePacks(PackReader):
         if self._halted:
             raise WritesHalted(f"the packs in {self._folder} take no writes: {self._halted}")
 
-    def _halt(self, reason: str) -> WritesHalted:
-        self._halted = reason
-        return WritesHalted(f"the packs in {self._folder} take no writes: {reason}")
-
     def _release(self) -> None:
         super().close()
-        self._active, self._unsynced, self._indexes = None, [], []
+        self._unsynced, self._indexes = [], []
         if self._folder_lock >= 0:
             self._disk.close(self._folder_lock)
             self._folder_lock = -1
-
-
-def _heads(disk: Disk, fd: int, number: int, start: int, stop: int) -> Iterable[PackRef]:
-    """Return the values between two positions of a pack, by their heads alone."""
-
-    def read(length: int, offset: int) -> bytes:
-        return read_all(disk, fd, length, offset)
-
-    return [item.ref for item in walk_pack(read, number, start, stop) if isinstance(item, Value)]
 
 
 def _plain(value: bytes | memoryview) -> bytes | memoryview:
@@ -325,4 +282,4 @@ def _plain(value: bytes | memoryview) -> bytes | memoryview:
         return value
     view = memoryview(value)
     check_value(view.nbytes)
-    return view.cast("B") if view.contiguous else view.tobytes()
+    return view.cast("B") if view.c_contiguous else view.tobytes()

@@ -29,11 +29,26 @@ HEADER_BYTES = 128
 DIGEST_BYTES = 32
 INDEX_STEP_BYTES = 256 << 10
 MAX_STREAM_ID_BYTES = 92
+NOT_SEALED = "the segment should be sealed here, but is not"
 
 _HEADER = struct.Struct("<8sHHB3xQII92s")
 _FOOTER = struct.Struct("<32sQ")
 _INDEX = struct.Struct("<QQI")
 _NAME_DIGITS = 20
+
+
+class DamagedSegment(CorruptLog):
+    """A segment is not what was written; says where, and what an operator can do."""
+
+    def __init__(self, path: Path, position: int, problem: str) -> None:
+        """Keep the place and the problem."""
+        super().__init__(
+            f"{path}, byte {position}: {problem}. Restore the file from a copy, or keep what is"
+            " valid before it with `dvid-es log repair --accept-loss`"
+        )
+        self.path = path
+        self.position = position
+        self.problem = problem
 
 
 class IndexEntry(NamedTuple):
@@ -76,6 +91,18 @@ class Segment:
         """Index a place if the last one is far enough behind."""
         if position - self.index[-1].position >= INDEX_STEP_BYTES:
             self.index.append(IndexEntry(sequence, position, chain))
+
+
+def new_segment(path: Path, first: int, chain: int) -> Segment:
+    """Return a segment of which only the header is known.
+
+    Args:
+        path: the file.
+        first: offset of its first record.
+        chain: checksum of the header.
+    """
+    start = IndexEntry(first, HEADER_BYTES, chain)
+    return Segment(path, first, first, HEADER_BYTES, chain, index=[start])
 
 
 def segment_name(first: int) -> str:
@@ -133,9 +160,9 @@ def decode_header(data: bytes, path: Path) -> Header:
         CorruptLog: it is not one that this program can read, or belongs to another file name.
     """
     if len(data) < HEADER_BYTES or data[:8] != MAGIC:
-        raise damage(path, 0, "this is not the header of a segment")
+        raise DamagedSegment(path, 0, "this is not the header of a segment")
     if CHECKSUM.pack(crc32c_extend(0, data[: HEADER_BYTES - 4])) != data[HEADER_BYTES - 4 :]:
-        raise damage(path, 0, "the checksum of the segment's header is wrong")
+        raise DamagedSegment(path, 0, "the checksum of the segment's header is wrong")
     _, version, size, level, first, previous, length, name = _HEADER.unpack_from(data)
     if version != FORMAT_VERSION or size != HEADER_BYTES or level != DURABILITY_D0:
         raise CorruptLog(
@@ -143,7 +170,7 @@ def decode_header(data: bytes, path: Path) -> Header:
             f" {FORMAT_VERSION}, level {DURABILITY_D0}: use a newer dvid-es"
         )
     if path.name != segment_name(first):
-        raise damage(path, 0, f"the segment starts with record {first}, its name says otherwise")
+        raise DamagedSegment(path, 0, f"the header says that record {first} is the first")
     chain = CHECKSUM.unpack_from(data, HEADER_BYTES - 4)[0]
     return Header(name[:length].decode(errors="replace"), first, previous, chain)
 
@@ -168,31 +195,48 @@ def encode_footer(segment: Segment, digest: bytes, synced_upto: int) -> tuple[by
     )
 
 
-def decode_footer(header: bytes, facts: bytes) -> tuple[bytes, list[IndexEntry]]:
-    """Return the digest and the index in a footer whose checksum was right."""
-    digest, _ = _FOOTER.unpack(header)
-    return digest, [IndexEntry._make(entry) for entry in _INDEX.iter_unpack(facts[:-4])]
+def footer_digest(read: Callable[[int, int], bytes], size: int) -> tuple[int, bytes]:
+    """Return where the footer of a sealed segment starts, and the digest of all before it.
+
+    Args:
+        read: bytes of the segment, whose checksums are right.
+        size: its length.
+    """
+    start = size - CHECKSUM.unpack(read(CHECKSUM.size, size - 8))[0]
+    return start, read(DIGEST_BYTES, start + HEAD.size)
 
 
-def open_sealed(disk: Disk, path: Path) -> tuple[Header, Segment]:
-    """Return what the header and the footer of a sealed segment say; the records are not read.
+def read_header(disk: Disk, path: Path) -> Header:
+    """Return the header of a segment on disk; see `decode_header`."""
+    try:
+        fd = disk.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise DamagedSegment(path, 0, f"cannot be opened: {error}") from error
+    try:
+        return decode_header(read_all(disk, fd, HEADER_BYTES, 0), path)
+    except OSError as error:
+        raise DamagedSegment(path, 0, f"cannot be read: {error}") from error
+    finally:
+        disk.close(fd)
+
+
+def open_sealed(disk: Disk, path: Path, header: Header) -> Segment | None:
+    """Return a segment as its footer describes it, or None if it has no valid footer.
+
+    The records are not read.
 
     Raises:
-        CorruptLog: header or footer is damaged; names the byte offset of the first bad frame.
+        OSError: of the operating system.
     """
     fd = disk.open(path, os.O_RDONLY)
     try:
         size = disk.size(fd)
-        header = decode_header(read_all(disk, fd, HEADER_BYTES, 0), path)
-        segment = _read_footer(lambda n, at: read_all(disk, fd, n, at), path, header, size)
-        if segment is None:
-            raise first_damage(disk, fd, path, header, size)
+        return read_footer(lambda n, at: read_all(disk, fd, n, at), path, header, size)
     finally:
         disk.close(fd)
-    return header, segment
 
 
-def _read_footer(
+def read_footer(
     read: Callable[[int, int], bytes], path: Path, header: Header, size: int
 ) -> Segment | None:
     """Return a segment as its footer describes it, or None if there is no valid footer."""
@@ -210,33 +254,10 @@ def _read_footer(
         return None
     if frame.type != FOOTER or frame.stop != size or len(frame.header) != _FOOTER.size:
         return None
-    _, index = decode_footer(frame.header, frame.facts)
+    index = [IndexEntry._make(entry) for entry in _INDEX.iter_unpack(frame.facts[:-4])]
     return Segment(path, header.first, frame.sequence, size, frame.chain, True, index)
 
 
-def first_damage(disk: Disk, fd: int, path: Path, header: Header, size: int) -> CorruptLog:
-    """Return the error that names the first bad byte of a segment that must be whole."""
-    position = HEADER_BYTES
-    try:
-        for frame in walk(
-            lambda n, at: read_all(disk, fd, n, at), HEADER_BYTES, size, header.chain, header.first
-        ):
-            position = frame.stop
-            if frame.type == FOOTER:
-                break
-    except BadFrame as bad:
-        return damage(path, bad.position, bad.problem)
-    return damage(path, position, "the segment should be sealed here, but is not")
-
-
-def new_digest() -> "blake2b":
+def new_digest() -> blake2b:
     """Return the digest of no bytes, to be updated with those of a segment."""
     return blake2b(digest_size=DIGEST_BYTES)
-
-
-def damage(path: Path, position: int, problem: str) -> CorruptLog:
-    """Return the error for damaged bytes, with what an operator can do."""
-    return CorruptLog(
-        f"{path}, byte {position}: {problem}. Restore the file from a copy, or keep what is valid"
-        " before it with `dvid-es log repair --accept-loss`"
-    )
