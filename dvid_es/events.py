@@ -88,7 +88,9 @@ def event(number: int, name: str, *, schema: int = 1) -> Callable[[_E], _E]:
     def register(kind: _E) -> _E:
         assert 0 < number < 65536
         assert number not in BY_NUMBER, f"{name} takes the number of {BY_NUMBER[number].name}"
-        assert all(known.name != name for known in BY_NUMBER.values()), f"{name} is registered twice"
+        assert all(known.name != name for known in BY_NUMBER.values()), (
+            f"{name} is registered twice"
+        )
         known = EventType(number=number, name=name, schema=schema, kind=kind)
         BY_NUMBER[number] = known
         BY_CLASS[kind] = known

@@ -187,7 +187,9 @@ class VersionGraph:
         """
         line = self.branch_line(branch)
         if not line:
-            raise InvalidRequest(f'branch "{branch or "master"}" not found in repo "{self.root.uuid}"')
+            raise InvalidRequest(
+                f'branch "{branch or "master"}" not found in repo "{self.root.uuid}"'
+            )
         if back >= len(line):
             raise InvalidRequest(f'parent {back} is out of range for branch "{branch or "master"}"')
         return line[back]

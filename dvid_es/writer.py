@@ -121,7 +121,7 @@ class Writer:
             waiting = [write for write in batch if write.done.set_running_or_notify_cancel()]
             try:
                 self._process(waiting)
-            except BaseException as problem:  # noqa: BLE001 - every future must end
+            except BaseException as problem:
                 logger.exception("the writer failed")
                 self._halted.setdefault("", f"the writer failed: {problem!r}")
                 _fail(waiting, WritesHalted(self._halted[""]))
@@ -171,7 +171,7 @@ class Writer:
                 _fail(writes, problem.__cause__ or problem)
             for write in [] if len(writes) == 1 else writes:
                 self._process_group(root, [write])
-        except BaseException as problem:  # noqa: BLE001 - every future must end
+        except BaseException as problem:
             logger.error("a batch of %d writes failed: %s", len(writes), problem)
             _fail(writes, problem)
         else:
@@ -210,7 +210,7 @@ class Writer:
                     return
             context = self._context(write, txn)
             decision = write.command.decide(context)
-        except Exception as problem:  # noqa: BLE001 - handed to the caller
+        except Exception as problem:
             if not isinstance(problem, DvidError):
                 logger.exception("a command failed while it was decided")
             self._forget_created(write, pending)

@@ -1,6 +1,6 @@
 """Applies records to a transaction: the folds, and the checkpoint with them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dvid_es.errors import CorruptStore
 from dvid_es.events import Event, Record
@@ -30,10 +30,7 @@ class Projector:
         """
         expected = checkpoint(txn)
         if record.offset != expected:
-            raise CorruptStore(
-                f"the store expects the event at offset {expected}, not {record.offset};"
-                " rebuild it: dvid-es rebuild"
-            )
+            raise _out_of_order(record.offset, expected)
         for fold in self._folds.get(type(record.event), ()):
             fold(txn, record)
         header = record.header
@@ -43,6 +40,41 @@ class Projector:
             kept = record.offset.to_bytes(8, "big") + header.answer
             txn.put(idempotency_row(header.idempotency_key), kept)
         txn.put(CHECKPOINT, (record.offset + 1).to_bytes(8, "big"))
+
+    def apply_all(self, txn: WriteTxn, records: Iterable[Record]) -> int:
+        """Fold many records as `apply` does one by one, and move the checkpoint once; for replay.
+
+        So a fold must not read the checkpoint or the next mutation id. Returns the checkpoint.
+
+        Raises:
+            CorruptStore: a record is not the next one of this store.
+        """
+        first = expected = checkpoint(txn)
+        known_id = next_id = next_mutation_id(txn)
+        folds_of, put = self._folds.get, txn.put
+        for record in records:
+            if record.offset != expected:
+                raise _out_of_order(record.offset, expected)
+            for fold in folds_of(type(record.event), ()):
+                fold(txn, record)
+            header = record.header
+            if header.mutation_id >= next_id:
+                next_id = header.mutation_id + 1
+            if header.idempotency_key:
+                put(idempotency_row(header.idempotency_key), header.answer)
+            expected += 1
+        if next_id != known_id:
+            put(NEXT_MUTATION_ID, next_id.to_bytes(8, "big"))
+        if expected != first:
+            put(CHECKPOINT, expected.to_bytes(8, "big"))
+        return expected
+
+
+def _out_of_order(offset: int, expected: int) -> CorruptStore:
+    return CorruptStore(
+        f"the store expects the event at offset {expected}, not {offset};"
+        " rebuild it: dvid-es rebuild"
+    )
 
 
 def idempotency_row(key: str) -> bytes:

@@ -110,19 +110,37 @@ class LmdbTxn:
 class Store:
     """The open environment."""
 
-    def __init__(self, folder: Path, *, map_bytes: int = MAP_BYTES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        map_bytes: int = MAP_BYTES,
+        read_only: bool = False,
+        scratch: bool = False,
+    ) -> None:
         """Open or make the environment in `folder`.
+
+        Args:
+            folder: of this environment alone.
+            map_bytes: largest size that the file may ever reach.
+            read_only: for looking and copying, also while a server writes; nothing is made.
+            scratch: no commit waits for the disk, so a crash leaves rubbish: for a store that is
+                thrown away unless `sync` was called at its end.
 
         Raises:
             CorruptStore: LMDB cannot open it; set the folder aside and rebuild.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not read_only:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         try:
             self._env = lmdb.open(
                 str(folder),
                 map_size=map_bytes,
                 metasync=False,
+                sync=not scratch,
+                readonly=read_only,
+                create=not read_only,
                 mode=0o600,
                 max_readers=1024,
                 max_spare_txns=16,
@@ -159,7 +177,7 @@ class Store:
 
     def finish_read(self, txn: LmdbTxn) -> None:
         """End a transaction of `begin_read`."""
-        txn._txn.abort()  # noqa: SLF001 - two classes of one module
+        txn._txn.abort()
 
     @contextmanager
     def write(self) -> Iterator["Batch"]:
@@ -178,6 +196,22 @@ class Store:
         except BaseException:
             batch.abort()
             raise
+
+    def drop(self, root: str, rows_per_transaction: int = 100_000) -> None:
+        """Remove all rows of a repository; its number stays. A crash in between leaves a part."""
+        number = self._numbers.get(root)
+        if number is None:
+            return
+        prefix = number.to_bytes(4, "big")
+        more = True
+        while more:
+            with self._env.begin(write=True) as txn, txn.cursor() as cursor:
+                more = cursor.set_range(prefix)
+                for _ in range(rows_per_transaction):
+                    if not more or not cursor.key().startswith(prefix):
+                        more = False
+                        break
+                    more = cursor.delete()
 
     def sync(self) -> None:
         """Make all committed transactions durable, meta page included."""
@@ -205,6 +239,31 @@ class Store:
         return found
 
 
+def examine(folder: Path) -> int:
+    """Read every row of the environment in `folder` and return their number.
+
+    To be called in a process of its own: on damaged pages LMDB may end it by a signal.
+
+    Raises:
+        CorruptStore: LMDB finds damage.
+    """
+    count = 0
+    try:
+        with (
+            lmdb.open(str(folder), map_size=MAP_BYTES, readonly=True, create=False) as env,
+            env.begin(buffers=True) as txn,
+            txn.cursor() as cursor,
+        ):
+            for key, value in cursor:
+                # Both ends of a value are touched: a long one lies on pages of its own.
+                count += 1 if len(key) and (not len(value) or value[0] + value[-1] >= 0) else 0
+            if count != txn.stat()["entries"]:
+                raise CorruptStore(f"{folder}: {count} rows of {txn.stat()['entries']} are there")
+    except lmdb.Error as problem:
+        raise CorruptStore(f"{folder}: {problem}") from problem
+    return count
+
+
 class Batch:
     """The open write transaction, of which each repository has its own scope."""
 
@@ -213,7 +272,7 @@ class Batch:
         self._store = store
         self._txn = txn
         self._open = True
-        self._numbers = dict(store._numbers)  # noqa: SLF001 - two classes of one module
+        self._numbers = dict(store._numbers)
 
     def scope(self, root: str, repo: Repo | None, bulk: BulkReader | None) -> LmdbTxn:
         """Return the transaction of one repository, which is given a number when it is new."""
@@ -233,7 +292,7 @@ class Batch:
         if self._open:
             self._open = False
             self._txn.commit()
-            self._store._numbers = self._numbers  # noqa: SLF001 - two classes of one module
+            self._store._numbers = self._numbers
 
     def abort(self) -> None:
         """Undo everything that is not committed."""

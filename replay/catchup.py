@@ -1,10 +1,11 @@
 """At start: apply what the projections have not seen yet."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from dvid_es.errors import CorruptStore
-from dvid_es.events import decode
+from dvid_es.events import Record, decode
+from dvid_es.logs.base import Log
 from dvid_es.projections.catalog import checkpoint
 from dvid_es.projections.projector import Projector
 from dvid_es.projections.store import Store
@@ -12,55 +13,104 @@ from dvid_es.streams import Stream
 
 logger = logging.getLogger(__name__)
 
-EVENTS_PER_TRANSACTION = 2000
-"""Bounds the memory of one LMDB transaction, and what a crash in between does again."""
+Progress = Callable[[str, int, int], None]
+"""Hears of a repository's root UUID, how many of its events are applied, and how many there are."""
+
+EVENTS_PER_TRANSACTION = 10_000
+BYTES_PER_TRANSACTION = 4 << 20
+"""Facts and headers of one transaction: bounds its memory, and what a crash does again."""
 
 
 def catch_up(
     store: Store,
     streams: Iterable[Stream],
     projector: Projector,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    upto: Mapping[str, int] | None = None,
 ) -> int:
     """Fold all events that `store` lacks, publish each stream's documents; return their number.
+
+    Args:
+        store: what is behind.
+        streams: the logs to read.
+        projector: applies the events.
+        progress: hears of each transaction.
+        upto: by root UUID, the offset to stop before; all events where it names none.
 
     Raises:
         CorruptStore: the store is ahead of a log: log files are missing.
         CorruptLog: an event is damaged or unknown.
     """
+    streams = list(streams)
+    check_not_ahead(checkpoints(store), {stream.root: stream.log.end for stream in streams})
     applied = 0
     for stream in streams:
-        applied += _catch_up_one(store, stream, projector, progress)
+        end = stream.log.end
+        if upto is not None:
+            end = min(end, upto.get(stream.root, end))
+        applied += _catch_up_one(store, stream, projector, progress, end)
     return applied
 
 
+def checkpoints(store: Store) -> dict[str, int]:
+    """Return, by root UUID, how many events of each repository a store holds; none with 0."""
+    found = {}
+    for root in store.roots:
+        with store.read(root) as txn:
+            position = checkpoint(txn)
+        if position:
+            found[root] = position
+    return found
+
+
+def check_not_ahead(held: Mapping[str, int], ends: Mapping[str, int]) -> None:
+    """Refuse a store that holds events which the logs lack.
+
+    Args:
+        held: by root UUID, how many events the store holds.
+        ends: by root UUID, how many events each log holds.
+
+    Raises:
+        CorruptStore: saying both numbers.
+    """
+    for root, position in held.items():
+        end = ends.get(root, 0)
+        if position > end:
+            raise CorruptStore(
+                f"repository {root}: the projections hold {position} events, its log only {end}."
+                " Log files are missing: put them back, or accept the loss and rebuild from what"
+                " is there: dvid-es rebuild"
+            )
+
+
 def _catch_up_one(
-    store: Store,
-    stream: Stream,
-    projector: Projector,
-    progress: Callable[[str, int, int], None] | None,
+    store: Store, stream: Stream, projector: Projector, progress: Progress | None, end: int
 ) -> int:
-    with store.read(stream.root, stream.packs) as reading:
-        position = checkpoint(reading)
-    end = stream.log.end
-    if position > end:
-        raise CorruptStore(
-            f"repository {stream.root}: the projections hold {position} events, its log only {end}."
-            " Log files are missing: put them back, or rebuild from what is there: dvid-es rebuild"
-        )
-    start = position
-    while position < end:
-        stop = min(end, position + EVENTS_PER_TRANSACTION)
-        with store.write() as batch:
-            txn = batch.scope(stream.root, None, stream.packs)
-            for stored in stream.log.read(position, stop):
-                projector.apply(txn, decode(*stored))
-        position = stop
-        if progress is not None:
-            progress(stream.root, position, end)
-    if position > start:
+    with store.read(stream.root) as reading:
+        start = position = checkpoint(reading)
+    if position < end:
+        for records in _batches(stream.log, position, end):
+            with store.write() as batch:
+                txn = batch.scope(stream.root, None, stream.packs)
+                position = projector.apply_all(txn, records)
+            if progress is not None:
+                progress(stream.root, position, end)
         logger.info("applied %d events of repository %s", position - start, stream.root)
-    if end:
+    if position:
         with store.read(stream.root, stream.packs) as reading:
-            stream.publish(reading.repo, end - 1)
+            stream.publish(reading.repo, position - 1)
     return position - start
+
+
+def _batches(log: Log, start: int, stop: int) -> Iterator[list[Record]]:
+    """Return the records of a log in lists that fit one transaction each."""
+    records: list[Record] = []
+    size = 0
+    for stored in log.read(start, stop):
+        records.append(decode(*stored))
+        size += len(stored[4]) + len(stored[5])
+        if size >= BYTES_PER_TRANSACTION or len(records) >= EVENTS_PER_TRANSACTION:
+            yield records
+            records, size = [], 0
+    if records:
+        yield records

@@ -5,6 +5,7 @@ datatype's own table. Sanic's routing is not used beyond that.
 """
 
 import asyncio
+import contextlib
 import inspect
 import json
 import logging
@@ -199,7 +200,9 @@ class Server:
             and request.method not in ("GET", "HEAD", "OPTIONS")
             and not request.is_admin
         ):
-            raise InvalidRequest("Server in read-only mode and will only accept GET and HEAD requests")
+            raise InvalidRequest(
+                "Server in read-only mode and will only accept GET and HEAD requests"
+            )
 
 
 def _announces_body(raw: Request) -> bool:
@@ -217,10 +220,8 @@ _NoRoute = _NoRouteError("404 page not found")
 
 def _dry_run_response(dry: DryRun) -> HTTPResponse:
     answer: object = dry.written.answer.decode("utf-8", "replace")
-    try:
+    with contextlib.suppress(ValueError):
         answer = json.loads(dry.written.answer)
-    except ValueError:
-        pass
     body = {"dryrun": True, "answer": answer, "events": dry.written.events}
     return HTTPResponse(json.dumps(body), 200, content_type="application/json")
 
@@ -239,6 +240,8 @@ def make_app(server: Server, name: str = "dvid_es") -> Sanic:
         del path
         return await server.handle(request)
 
-    app.add_route(everything, "/<path:path>", METHODS, ignore_body=False, stream=True, unquote=False)
+    app.add_route(
+        everything, "/<path:path>", METHODS, ignore_body=False, stream=True, unquote=False
+    )
     app.add_route(everything, "/", METHODS, ignore_body=False, stream=True, name="root")
     return app

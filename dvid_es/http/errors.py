@@ -1,4 +1,4 @@
-"""Our errors as DVID's answers: nearly always 400 and `message (path).`
+"""Our errors as DVID's answers: nearly always 400 and `message (path).` and a line end.
 
 Source: BadRequest in server/web.go (janelia-flyem/dvid).
 """

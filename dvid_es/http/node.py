@@ -179,11 +179,16 @@ class NodeRequest:
         return self.args.get(name) == "true"
 
     async def send(
-        self, pieces: Iterable[bytes], content_type: str = OCTETS, headers: dict[str, str] | None = None
+        self,
+        pieces: Iterable[bytes],
+        content_type: str = OCTETS,
+        headers: dict[str, str] | None = None,
     ) -> HTTPResponse | None:
         """Stream an answer, joined to pieces of 256 KiB; the state was read before the first one."""
         response = await self.raw.respond(
-            status=200, headers={**self.common_headers(), **(headers or {})}, content_type=content_type
+            status=200,
+            headers={**self.common_headers(), **(headers or {})},
+            content_type=content_type,
         )
         waiting: list[bytes] = []
         size = 0

@@ -41,11 +41,11 @@ def base(run_server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_answers_agree_with_the_recorded_ones(name: str, base: str, runner: ModuleType) -> None:
     expected = json.loads((HERE / "recordings" / f"{name}.json").read_text())
-    try:
-        session = runner.run(name, HERE / "scenarios", base, "t", "secret")
-    except Exception as problem:
-        assert OPEN.get(name) == "all", f"the scenario cannot run: {problem!r}"
+    if OPEN.get(name) == "all":
+        with pytest.raises(Exception, match=r"cannot|Error|Expecting|JSON"):
+            runner.run(name, HERE / "scenarios", base, "t", "secret")
         return
+    session = runner.run(name, HERE / "scenarios", base, "t", "secret")
     found = runner.differences(expected, session.steps)
     differing = [int(text.split()[1]) if text.startswith("step ") else 0 for text in found]
     assert differing == OPEN.get(name, []), "\n".join(["", *found])
