@@ -1,0 +1,80 @@
+"""neuroglancer's compressed_segmentation: uint64, blocks of 8x8x8, one channel.
+
+Written from volumes, or straight from a compressed label block, whose sub-blocks are the same cubes.
+
+Source: oneVolumeToGoogle in datatype/common/labels (janelia-flyem/dvid), and the public description
+of the format.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvid_es.codecs import labelblock
+from dvid_es.codecs import neuroglancer_kernels as kernels
+from dvid_es.errors import InvalidRequest
+
+Labels = NDArray[np.uint64]
+Triple = tuple[int, int, int]
+Buffer = bytes | bytearray | memoryview
+
+
+def _finish(words: int, out: NDArray[np.uint8]) -> bytes:
+    if words < 0:
+        raise InvalidRequest(
+            "the box is too large for compressed_segmentation, whose tables are found by 24 bits:"
+            " ask for a smaller one"
+        )
+    return out[: 4 * words].tobytes()
+
+
+def _check_sides(shape_zyx: Triple) -> Triple:
+    if any(side < 8 or side % 8 for side in shape_zyx):
+        z, y, x = shape_zyx
+        raise InvalidRequest(f"compressed_segmentation needs sides of 8n voxels, not {x}x{y}x{z}")
+    z, y, x = shape_zyx
+    return z // 8, y // 8, x // 8
+
+
+def encode(volume: Labels) -> bytes:
+    """Return the compressed_segmentation of a volume.
+
+    Args:
+        volume: uint64[Z, Y, X], C order, each side a multiple of 8.
+
+    Raises:
+        InvalidRequest: other sides, or so many labels that 24 bits do not reach the last table.
+    """
+    assert volume.flags.c_contiguous and volume.dtype == np.uint64, "volumes are uint64, C order"
+    z, y, x = volume.shape
+    grid = _check_sides((z, y, x))
+    out = np.empty(4 * kernels.most_words(*grid), np.uint8)
+    return _finish(kernels.encode(volume.reshape(-1), *grid, out), out)
+
+
+def encode_block(data: Buffer, table: Labels | None = None) -> bytes:
+    """Return the compressed_segmentation of a validated label block, without decoding it.
+
+    `table` takes the place of the block's own labels, as in `labelblock.decode`.
+    """
+    own = labelblock.table(data)
+    labels = own if table is None else table
+    assert labels.shape == own.shape, "a table is replaced by one of the same length"
+    z, y, x = labelblock.shape(data)
+    out = np.empty(4 * kernels.most_words(z // 8, y // 8, x // 8), np.uint8)
+    return _finish(kernels.transcode(np.frombuffer(data, np.uint8), labels, out), out)
+
+
+def decode(data: Buffer, shape_zyx: Triple) -> Labels:
+    """Return the volume uint64[Z, Y, X] of a compressed_segmentation.
+
+    Raises:
+        InvalidRequest: sides are not multiples of 8, or the bytes point outside of themselves.
+    """
+    grid = _check_sides(shape_zyx)
+    flat = np.frombuffer(data, np.uint8) if len(data) else np.zeros(0, np.uint8)
+    if len(data) % 4 or len(data) < 4 + 8 * grid[0] * grid[1] * grid[2]:
+        raise InvalidRequest(f"compressed_segmentation of {len(data)} bytes is cut off")
+    out = np.empty(shape_zyx, np.uint64)
+    if kernels.decode(flat, *grid, out.reshape(-1)) < 0:
+        raise InvalidRequest("compressed_segmentation points outside of its own bytes")
+    return out
