@@ -1,0 +1,138 @@
+"""`dvid-es bench`: times named workloads against one DVID server, or against two in turn."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from dvid_es.bench.target import Target
+
+EXIT_DIFFERENT = 3
+"""Exit code when answers were wrong, differed, or a workload failed; 1 is that of other errors."""
+
+
+def _list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from dvid_es.bench.workloads import WORKLOADS
+
+    for one in WORKLOADS:
+        bar = f"  (must {one.bar.must:g}x, goal {one.bar.goal:g}x)" if one.bar else ""
+        click.echo(f"{one.name:24} {one.title}, {one.unit}{bar}")
+    context.exit()
+
+
+@click.command()
+@click.option("--base", required=True, metavar="URL", help="The server to measure.")
+@click.option("--against", metavar="URL", help="A second server, compared with the first.")
+@click.option("--admintoken", default="", help="Sent when the repository is made.")
+@click.option(
+    "--volume",
+    default="synthetic",
+    show_default=True,
+    metavar="FILE|synthetic",
+    help="Segmentation: .npy, .npy.gz or .npy.ckl.gz; its labels become bodies.",
+)
+@click.option("--size", default=512, show_default=True, help="Voxels of each axis, at most.")
+@click.option(
+    "--workload",
+    "chosen",
+    multiple=True,
+    metavar="NAME",
+    help="Only these (repeatable; get-* too).",
+)
+@click.option("--repeat", default=5, show_default=True, type=click.IntRange(1), help="Repeats.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write JSON to this file."
+)
+@click.option("--server-pid", type=int, help="Process of --base; found by its port on Linux.")
+@click.option("--against-pid", type=int, help="Process of --against.")
+@click.option(
+    "--list",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list,
+    help="List the workloads and exit.",
+)
+def bench(
+    base: str,
+    against: str | None,
+    admintoken: str,
+    volume: str,
+    size: int,
+    chosen: tuple[str, ...],
+    repeat: int,
+    json_file: Path | None,
+    server_pid: int | None,
+    against_pid: int | None,
+) -> None:
+    """Time named workloads against a DVID server, or two in turn, and check their answers.
+
+    Both servers get the same requests in plain DVID HTTP, in a repository that this command makes
+    and leaves behind. Medians, extremes, CPU time of the servers and ratios go to stdout as a table.
+
+    A ratio above 1 means that --against is better. "must" and "goal" are the ratios that dvid_es is
+    held to against the original DVID. The exit code is 3 when an answer was wrong or the servers'
+    answers differ.
+    """
+    # Here, so that other commands start without numpy and its kernels.
+    from dvid_es.bench import report, runner
+    from dvid_es.bench.selection import select
+    from dvid_es.bench.volume import load
+    from dvid_es.errors import DvidError
+
+    try:
+        selected = select(chosen)
+        pids = {"base": server_pid, "against": against_pid}
+        urls = {"base": base} | ({"against": against} if against else {})
+        targets = _prepared(urls, pids, admintoken)
+        data = load(volume, size)
+    except DvidError as error:
+        raise click.ClickException(str(error)) from None
+    z, y, x = data.shape_zyx
+    click.echo(
+        f"{data.name}: {x} x {y} x {z} voxels, {len(data.blocks)} blocks of"
+        f" {len(data.stream) / len(data.blocks) / 1000:.1f} KB, {len(data.present)} supervoxels,"
+        f" {len(data.members)} bodies",
+        err=True,
+    )
+    results = runner.run(
+        [one(data) for one in selected], targets, repeat, lambda text: click.echo(text, err=True)
+    )
+    click.echo(report.as_table(results, [one.name for one in targets]))
+    if json_file:
+        about = {
+            "source": data.name,
+            "shape_xyz": [x, y, z],
+            "blocks": len(data.blocks),
+            "stream_bytes": len(data.stream),
+            "supervoxels": len(data.present),
+            "bodies": len(data.members),
+        }
+        json_file.write_text(json.dumps(report.as_json(results, targets, about), indent=1) + "\n")
+    for one in targets:
+        one.close()
+    if any(result.problems for result in results):
+        raise SystemExit(EXIT_DIFFERENT)
+
+
+def _prepared(urls: dict[str, str], pids: dict[str, int | None], admintoken: str) -> "list[Target]":
+    from dvid_es.bench.target import Target, TargetError
+
+    targets = []
+    for name, url in urls.items():
+        try:
+            target = Target(name, url, admintoken, pids[name])
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        try:
+            target.prepare()
+        except TargetError as error:
+            raise click.ClickException(str(error)) from None
+        if target.pid is None:
+            click.echo(f"{name}: process unknown, so no CPU times", err=True)
+        targets.append(target)
+    return targets
