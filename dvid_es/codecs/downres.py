@@ -150,9 +150,7 @@ def halve_volume(volume, size_z, size_y, size_x, out):
                     same = 0
                     for j in range(8):
                         same += group[j] == group[i]
-                    if group[i] != 0 and (
-                        same > votes or (same == votes and group[i] < best)
-                    ):
+                    if group[i] != 0 and (same > votes or (same == votes and group[i] < best)):
                         best, votes = group[i], same
                 out[k] = best
                 k += 1
@@ -167,7 +165,7 @@ def halve(volume: Labels) -> Labels:
     Returns:
         uint64[Z / 2, Y / 2, X / 2].
     """
-    assert volume.flags.c_contiguous and volume.dtype == np.uint64, "volumes are uint64, C order"
+    labelblock.check_volume(volume)
     z, y, x = volume.shape
     assert not (z | y | x) & 1, "sides must be even"
     out = np.empty((z // 2, y // 2, x // 2), np.uint64)

@@ -13,7 +13,7 @@ _DAYS_TO_1970 = 719_468
 _ESCAPES = {c: f"\\u{c:04x}" for c in (*range(0x20), *map(ord, "<>&\u2028\u2029"))}
 _ESCAPES |= {ord(c): "\\" + e for c, e in zip('"\\\b\f\n\r\t', '"\\bfnrt', strict=True)}
 # A lone surrogate cannot be UTF-8; Go has the replacement character for what it cannot decode.
-_ESCAPES |= {c: "\\ufffd" for c in range(0xD800, 0xE000)}
+_ESCAPES |= dict.fromkeys(range(0xD800, 0xE000), "\\ufffd")
 
 
 def string(text: str) -> str:

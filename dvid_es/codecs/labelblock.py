@@ -72,6 +72,12 @@ def validate(data: Buffer, shape_zyx: Triple | None = None) -> int:
     return length
 
 
+def check_volume(volume: Labels) -> None:
+    """Assert that kernels may treat a volume as flat uint64."""
+    assert volume.flags.c_contiguous, "volumes are in C order"
+    assert volume.dtype == np.uint64, "volumes are uint64"
+
+
 def shape(data: Buffer) -> Triple:
     """Return the shape of a block in voxels, ZYX."""
     gx, gy, gz, _ = _HEADER.unpack_from(data)
@@ -170,7 +176,7 @@ def decode_box(
 def _paste(
     data: Buffer, labels: Labels | None, box: tuple[int, ...], out: Labels, origin: int
 ) -> None:
-    assert out.flags.c_contiguous and out.dtype == np.uint64, "the target must be uint64, C order"
+    check_volume(out)
     _, y, x = out.shape
     flat = np.frombuffer(data, np.uint8)
     kernels.paste(flat, _labels(data, labels), box, out.reshape(-1), origin, y * x, x)
@@ -194,10 +200,11 @@ def encode_from(volume: Labels, start_zyx: Triple, shape_zyx: Triple) -> bytes:
         start_zyx: first voxel of the box in `volume`.
         shape_zyx: shape of the block; the box must lie inside the volume.
     """
-    assert volume.flags.c_contiguous and volume.dtype == np.uint64, "volumes are uint64, C order"
+    check_volume(volume)
     for start, side, limit in zip(start_zyx, shape_zyx, volume.shape, strict=True):
         assert 0 <= start <= limit - side, "a block must lie inside of its volume"
-        assert side % 8 == 0 and 8 <= side <= MAX_SIDE, "sides are multiples of 8 up to 1024"
+        assert 8 <= side <= MAX_SIDE, "sides are 8 to 1024"
+        assert side % 8 == 0, "sides are multiples of 8"
     _, y, x = volume.shape
     origin = (start_zyx[0] * y + start_zyx[1]) * x + start_zyx[2]
     gz, gy, gx = (side // 8 for side in shape_zyx)
@@ -228,9 +235,7 @@ def label_at(data: Buffer, z: int, y: int, x: int) -> int:
     return int(labels_at(data, np.array([(z, y, x)], np.int32))[0])
 
 
-def labels_at(
-    data: Buffer, points_zyx: NDArray[np.int32], table: Labels | None = None
-) -> Labels:
+def labels_at(data: Buffer, points_zyx: NDArray[np.int32], table: Labels | None = None) -> Labels:
     """Return the labels of int32[n, 3] voxels (ZYX, inside the block) as uint64[n].
 
     `table` takes the place of the block's own, as in `decode`.

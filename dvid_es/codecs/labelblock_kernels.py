@@ -149,10 +149,13 @@ def paste(data, table, box, out, origin, stride_z, stride_y):
     """Write the labels of a box of the block into a larger volume.
 
     Args:
-        data, table: the block and the labels to use in place of its own.
+        data: the block.
+        table: the labels to use in place of its own.
         box: z0, z1, y0, y1, x0, x1 in voxels of the block, half-open, not empty.
-        out, origin, stride_z, stride_y: flat volume, position in it of the block's first voxel
-            (which may lie outside), and voxels between slices and rows.
+        out: flat volume.
+        origin: position in it of the block's first voxel, which may lie outside.
+        stride_z: voxels between slices of the volume.
+        stride_y: voxels between its rows.
     """
     z0, z1, y0, y1, x0, x1 = box
     gx, gy, gz = load32(data, 0), load32(data, 4), load32(data, 8)

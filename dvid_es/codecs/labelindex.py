@@ -80,14 +80,17 @@ def from_rows(
 
     Args:
         label: the body.
-        block_keys, supervoxels, counts: uint64[n], uint64[n], uint32[n].
+        block_keys: uint64[n], packed.
+        supervoxels: uint64[n].
+        counts: uint32[n].
         surface_mutids: uint64[n], of each row's block: the largest of a block counts; None is 0.
         last: `last_mutid`, `last_mod_time`, `last_mod_user`, `last_mod_app`.
     """
     order = np.lexsort((supervoxels, block_keys))
     keys = block_keys[order]
-    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else []
-    first = np.asarray(first, np.int64)
+    begins = np.ones(len(keys), np.bool_)
+    begins[1:] = keys[1:] != keys[:-1]
+    first = np.flatnonzero(begins)
     mutids = np.zeros(len(first), np.uint64)
     if surface_mutids is not None and len(first):
         mutids = np.maximum.reduceat(surface_mutids[order], first)
@@ -153,12 +156,11 @@ def decode_all(data: Buffer) -> list[LabelIndex]:
     Raises:
         InvalidRequest: the bytes are not such a message.
     """
-    message = messages_pb2.LabelIndices()
     pieces = _split(data)
     if pieces is not None:
         return [decode(piece) for piece in pieces]
     try:
-        message.ParseFromString(bytes(data))
+        message = messages_pb2.LabelIndices.FromString(bytes(data))
     except DecodeError as error:
         raise InvalidRequest(f"not a LabelIndices message: {error}") from None
     return [decode(index.SerializeToString()) for index in message.indices]
@@ -207,21 +209,13 @@ def _decode_usual(data: Buffer) -> LabelIndex | None:
     kernels.read_index(flat, True, keys, starts, supervoxels, counts, mutids, numbers, texts)
     try:
         time, user, app = (
-            bytes(data[texts[i] : texts[i + 1]]).decode() if texts[i + 1] else ""
-            for i in (0, 2, 4)
+            bytes(data[texts[i] : texts[i + 1]]).decode() if texts[i + 1] else "" for i in (0, 2, 4)
         )
     except UnicodeDecodeError:
         return None
-    last = {
-        "last_mutid": int(numbers[1]),
-        "last_mod_time": time,
-        "last_mod_user": user,
-        "last_mod_app": app,
-    }
-    label = int(numbers[0])
-    if kernels.is_sorted(keys, starts, supervoxels):
-        return LabelIndex(label, keys, starts, supervoxels, counts, mutids, **last)
-    return _sort(LabelIndex(label, keys, starts, supervoxels, counts, mutids, **last))
+    label, last = numbers.tolist()
+    index = LabelIndex(label, keys, starts, supervoxels, counts, mutids, last, time, user, app)
+    return index if kernels.is_sorted(keys, starts, supervoxels) else _sort(index)
 
 
 def _sort(index: LabelIndex) -> LabelIndex | None:

@@ -3,7 +3,18 @@
 import numpy as np
 from numba import types
 
-from dvid_es.codecs.kernel import helper, i64, i64_out, kernel, u8, u8_out, u32, u32_out, u64, u64_out
+from dvid_es.codecs.kernel import (
+    helper,
+    i64,
+    i64_out,
+    kernel,
+    u8,
+    u8_out,
+    u32,
+    u32_out,
+    u64,
+    u64_out,
+)
 
 UNUSUAL = -1
 """The message is damaged, or uses something legal that DVID's encoder never writes."""
@@ -163,7 +174,12 @@ def read_index(data, write, keys, starts, supervoxels, counts, mutids, numbers, 
 
     Args:
         data: the message.
-        write: whether keys[m], starts[m + 1], supervoxels[n], counts[n], mutids[m] are written.
+        write: whether the next five are written.
+        keys: uint64[m] blocks.
+        starts: int64[m + 1] first row of each.
+        supervoxels: uint64[n] of rows.
+        counts: uint32[n] of rows.
+        mutids: uint64[m] of blocks.
         numbers: uint64[2] for label and last mutation id.
         texts: int64[8]: bounds of time, user and app, then m and n.
 

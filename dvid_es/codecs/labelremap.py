@@ -105,6 +105,7 @@ def lookup(
     Returns:
         How many keys were in the base; the others were copied.
     """
-    assert len(base_svs) == len(base_bodies) and len(keys) == len(out), "lengths must agree"
+    assert len(base_svs) == len(base_bodies), "each supervoxel of the base has a body"
+    assert len(keys) == len(out), "the target is as long as the keys"
     found: int = map_labels(keys, base_svs, base_bodies, radix, out)
     return found

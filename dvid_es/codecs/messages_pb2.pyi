@@ -1,3 +1,6 @@
+# Generated with messages_pb2.py.
+# ruff: noqa
+# fmt: off
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message

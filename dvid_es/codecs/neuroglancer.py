@@ -44,7 +44,7 @@ def encode(volume: Labels) -> bytes:
     Raises:
         InvalidRequest: other sides, or so many labels that 24 bits do not reach the last table.
     """
-    assert volume.flags.c_contiguous and volume.dtype == np.uint64, "volumes are uint64, C order"
+    labelblock.check_volume(volume)
     z, y, x = volume.shape
     grid = _check_sides((z, y, x))
     out = np.empty(4 * kernels.most_words(*grid), np.uint8)

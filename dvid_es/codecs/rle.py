@@ -139,7 +139,8 @@ def clip_runs(runs: Runs, first_zyx: Sequence[int | None], last_zyx: Sequence[in
 
     Args:
         runs: runs.
-        first_zyx, last_zyx: bounds, both inclusive as on the wire; None is no bound.
+        first_zyx: lowest voxel in the box; None is no bound.
+        last_zyx: highest voxel in the box, inclusive as on the wire; None is no bound.
     """
     bounds: list[int] = []
     for first, last in zip(first_zyx, last_zyx, strict=True):

@@ -132,8 +132,10 @@ def measure(data, starts, table_starts, lengths):
     """Write where each block's labels begin in one list of all, and its gzip member's length.
 
     Args:
-        data, starts: stored blocks behind each other; int64[n + 1] places.
-        table_starts, lengths: int64[n + 1] and int64[n] to be written.
+        data: stored blocks behind each other.
+        starts: int64[n + 1], where each begins.
+        table_starts: int64[n + 1], written.
+        lengths: int64[n], written.
 
     Returns:
         -1, or the position of the first damaged block.
