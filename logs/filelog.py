@@ -25,6 +25,7 @@ from dvid_es.logs.disk import (
 from dvid_es.logs.frames import (
     CHECKSUM,
     MARK,
+    OVERHEAD,
     RECORD,
     BadFrame,
     encode_control,
@@ -130,7 +131,7 @@ class FileLog:
             self._check_usable()
             if not entries:
                 return self.end
-            size = sum(len(entry[3]) + len(entry[4]) for entry in entries)
+            size = sum(OVERHEAD + len(entry[3]) + len(entry[4]) for entry in entries)
             active = self._segments[-1]
             if active.size + size > self._segment_bytes and active.end > active.first:
                 self._seal(active)
