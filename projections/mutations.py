@@ -1,0 +1,60 @@
+"""Records of mutations, as clients list them: JSON objects by instance, version and sequence.
+
+Key: instance (u32), kind 16, version ordinal (u32), sequence of the event (u64), all big endian.
+Value: MessagePack [user, app, [JSON text of each record]].
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from dvid_es.events import Record
+from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.versions import VersionGraph, View
+
+MUTATIONS = 16
+"""Kind of these rows."""
+
+_decode = msgspec.msgpack.Decoder(tuple[str, str, list[str]]).decode
+
+
+def put(txn: WriteTxn, record: Record, texts: Iterable[str]) -> None:
+    """Keep the records of one event, in order: each the JSON text of an object."""
+    header = record.header
+    key = _prefix(header.instance, header.version) + record.offset.to_bytes(8, "big")
+    txn.put(key, msgspec.msgpack.encode((header.user, header.app, list(texts))))
+
+
+def read(
+    txn: ReadTxn, instance: int, versions: Iterable[int], view: View, user: str | None = None
+) -> Iterator[str]:
+    """Iterate over the records of `versions` in that order, the oldest of a version first.
+
+    Args:
+        txn: the state to read.
+        instance: number of the instance.
+        versions: ordinals.
+        view: its sequence bounds what is seen (`?at=`).
+        user: only records of this user.
+    """
+    for version in versions:
+        prefix = _prefix(instance, version)
+        stop = prefix + (min(view.sequence, (1 << 64) - 2) + 1).to_bytes(8, "big")
+        for _, value in txn.scan(prefix, stop):
+            author, _, texts = _decode(value)
+            if user is None or author == user:
+                yield from texts
+
+
+def between(graph: VersionGraph, first: int, last: int) -> list[int]:
+    """Return `last` and its line of first parents down to `first`, or to the root without it.
+
+    Source: GetMutationRange in datastore (janelia-flyem/dvid): newest version first.
+    """
+    line = graph.first_parents(last)
+    return line[: line.index(first) + 1] if first in line else line
+
+
+def _prefix(instance: int, version: int) -> bytes:
+    return instance_key(instance, MUTATIONS) + version.to_bytes(4, "big")
