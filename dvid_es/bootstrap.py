@@ -9,12 +9,14 @@ from dvid_es.datatypes import DATATYPES
 from dvid_es.engine import Engine
 from dvid_es.http.app import Server, make_app
 from dvid_es.http.server import SERVER_ROUTES
+from dvid_es.logs.disk import DISK, lock_folder
 from dvid_es.logs.filelog import FileLog
 from dvid_es.logs.packs import FilePacks
 from dvid_es.projections.fold import combined
 from dvid_es.projections.projector import Projector
-from dvid_es.projections.store import Store
-from dvid_es.replay.catchup import catch_up
+from dvid_es.replay.catchup import Progress, catch_up
+from dvid_es.replay.opening import open_store
+from dvid_es.replay.places import Places, mark_clean
 from dvid_es.repos.endpoints import COMMON_ROUTES, NODE_ROUTES, REPO_ROUTES, REPOS_ROUTES
 from dvid_es.repos.fold import FOLDS as REPO_FOLDS
 from dvid_es.settings import Settings
@@ -31,29 +33,90 @@ def make_projector() -> Projector:
     return Projector(combined([REPO_FOLDS, *(datatype.folds for datatype in DATATYPES)]))
 
 
-def make_engine(settings: Settings, clock: Clock | None = None) -> Engine:
+def make_engine(
+    settings: Settings, clock: Clock | None = None, progress: Progress | None = None
+) -> Engine:
     """Open the data folder, bring its projections up to its logs, and take writes.
+
+    Args:
+        settings: among them the data folder.
+        clock: the machine's if None.
+        progress: hears of events that are applied before the server can answer.
 
     Raises:
         CorruptLog: a log is damaged.
-        CorruptStore: the projections are damaged, or ahead of a log.
+        CorruptStore: the projections are ahead of a log.
+        SettingsError: another server has the data folder.
     """
-    clock = clock or SystemClock()
-    store = Store(settings.data / "projections")
-    streams = Streams(settings.data / "repos", open_stream)
-    projector = make_projector()
+    opened = OpenedData(settings)
     try:
-        catch_up(store, streams.open_all(), projector)
+        store = open_store(opened.places, opened.ends)
     except BaseException:
-        streams.close()
-        store.close()
+        opened.close()
         raise
-    decisions = {"allow_split": settings.allow_split}
+    try:
+        catch_up(store, opened.streams.all(), opened.projector, progress)
+    except BaseException:
+        store.close()
+        opened.close()
+        raise
+
+    def closed(clean: bool) -> None:
+        try:
+            if clean:
+                mark_clean(opened.places)
+        finally:
+            opened.close()
+
     engine = Engine(
-        store=store, streams=streams, projector=projector, clock=clock, decisions=decisions
+        store=store,
+        streams=opened.streams,
+        projector=opened.projector,
+        clock=clock or SystemClock(),
+        decisions={"allow_split": settings.allow_split},
+        closed=closed,
     )
     engine.start()
     return engine
+
+
+class OpenedData:
+    """A data folder claimed by this process, its logs and packs open: what rebuilding needs."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Claim the folder, made if need be, and open all logs.
+
+        Raises:
+            CorruptLog: a log is damaged.
+            SettingsError: another process has the folder.
+        """
+        self.places = Places(settings.data)
+        self.projector = make_projector()
+        self.streams = Streams(self.places.repos, open_stream)
+        DISK.make_folder(settings.data)
+        self._lock = lock_folder(DISK, settings.data)
+        try:
+            self.streams.open_all()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """By root UUID, how many events each log holds."""
+        return {stream.root: stream.log.end for stream in self.streams.all()}
+
+    def close(self) -> None:
+        """Close the logs and let go of the folder."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            self.streams.close()
+            DISK.close(lock)
+
+
+def kind_names() -> dict[int, str]:
+    """Return the names of all kinds of rows, for digests."""
+    return {kind: name for found in DATATYPES for kind, name in found.projections.items()}
 
 
 def make_server(settings: Settings, engine: Engine) -> Server:

@@ -30,12 +30,23 @@ class Engine:
         projector: Projector,
         clock: Clock,
         decisions: dict[str, Any],
+        closed: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """Wire the parts; `decisions` are the settings that commands see."""
+        """Wire the parts.
+
+        Args:
+            store: the projections.
+            streams: logs and packs.
+            projector: the folds.
+            clock: time and new identifiers.
+            decisions: the settings that commands see.
+            closed: called at the end of `close`, with whether all went well.
+        """
         self.store = store
         self.streams = streams
         self.projector = projector
         self.clock = clock
+        self._closed = closed
         self.writer = Writer(store, streams, projector, clock, decisions, self._published)
         self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
         self._names: dict[str, Resolved] = {}
@@ -48,10 +59,22 @@ class Engine:
 
     def close(self) -> None:
         """Finish waiting writes and close everything."""
-        self.writer.stop()
-        self.pool.shutdown()
-        self.streams.close()
-        self.store.close()
+        clean = False
+        try:
+            self.writer.stop()
+            self.pool.shutdown()
+            clean = not self.writer.halted
+            if clean:
+                self.store.sync()
+        except BaseException:
+            clean = False
+            raise
+        finally:
+            try:
+                self.streams.close()
+            finally:
+                self.store.close()
+                self._closed(clean)
 
     def repos(self) -> list[tuple[Stream, Repo]]:
         """Return the repositories that exist, by root UUID."""

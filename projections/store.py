@@ -218,9 +218,19 @@ class Store:
         self._env.sync(True)
 
     def copy_to(self, folder: Path) -> None:
-        """Write a compact copy of the last committed state into an empty folder."""
+        """Write a compact copy of the last committed state into an empty folder.
+
+        Raises:
+            StorageFull: no space for it; a part of the copy may be there.
+            CorruptStore: LMDB cannot read its pages.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._env.copy(str(folder), compact=True)
+        try:
+            self._env.copy(str(folder), compact=True)
+        except lmdb.DiskError as problem:
+            raise StorageFull(f"no space to copy the projections: {problem}") from problem
+        except lmdb.Error as problem:
+            raise CorruptStore(f"the projections cannot be copied: {problem}") from problem
 
     def bytes_used(self) -> int:
         """Return how many bytes of the file hold pages in use."""

@@ -1,0 +1,96 @@
+"""Digests of projections: equal exactly if all rows are, whatever number a repository has in a store.
+
+A part is one kind of row of one instance. Kinds whose name begins with "cache" are left out: what
+they hold depends on when it was asked for, not on the events alone.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from itertools import groupby
+
+import msgspec
+
+from dvid_es.projections.store import LmdbTxn, Store
+from dvid_es.projections.txn import Pair
+
+_LENGTHS = struct.Struct("<II")
+_ROWS_PER_UPDATE = 512
+_END = b"\xff" * 16
+"""After every key: the instance 0xffffffff does not exist."""
+
+REPO_KINDS = {
+    1: "checkpoint",
+    2: "repository",
+    3: "versions",
+    4: "instances",
+    5: "idempotency keys",
+    6: "next mutation id",
+}
+"""Names of the rows of the repository itself: see catalog.py."""
+
+
+class Part(msgspec.Struct, frozen=True, order=True):
+    """One kind of row of one instance of one repository."""
+
+    root: str
+    instance: int
+    """0 for the repository itself."""
+
+    kind: int
+    name: str
+    """Of the kind, for people."""
+
+    rows: int
+    digest: str
+    """BLAKE2b, 32 bytes in hexadecimal, over lengths, keys and values of all rows in order."""
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Root, instance and kind."""
+        return self.root, self.instance, self.kind
+
+
+def digests(store: Store, names: Mapping[int, str], roots: list[str] | None = None) -> list[Part]:
+    """Return the digest of every part of a store, sorted.
+
+    Args:
+        store: any store; each repository is read in one transaction.
+        names: of the kinds of all datatypes.
+        roots: the repositories; None for all that hold a row.
+    """
+    found: list[Part] = []
+    for root in sorted(store.roots if roots is None else roots):
+        with store.read(root) as txn:
+            found.extend(_parts(txn, root, names))
+    return found
+
+
+def _parts(txn: LmdbTxn, root: str, names: Mapping[int, str]) -> Iterator[Part]:
+    for prefix, rows in groupby(txn.scan(b"", _END), key=lambda row: row[0][:5]):
+        instance, kind = int.from_bytes(prefix[:4], "big"), prefix[4]
+        name = kind_name(kind, names)
+        if name.startswith("cache"):
+            continue
+        count, digest = _digest(rows)
+        yield Part(root, instance, kind, name, count, digest)
+
+
+def kind_name(kind: int, names: Mapping[int, str]) -> str:
+    """Return the name of a kind of row."""
+    return REPO_KINDS.get(kind) or names.get(kind) or f"kind {kind}"
+
+
+def _digest(rows: Iterator[Pair]) -> tuple[int, str]:
+    state = blake2b(digest_size=32)
+    pack = _LENGTHS.pack
+    waiting: list[bytes] = []
+    count = 0
+    for key, value in rows:
+        count += 1
+        waiting += (pack(len(key), len(value)), key, value)
+        if len(waiting) >= 3 * _ROWS_PER_UPDATE:
+            state.update(b"".join(waiting))
+            waiting.clear()
+    state.update(b"".join(waiting))
+    return count, state.hexdigest()
