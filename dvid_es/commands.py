@@ -4,7 +4,7 @@ A command never changes anything: it reads a transaction and returns the events 
 outcome (ids given, supervoxels moved, sizes), or raises and nothing has happened.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -59,6 +59,9 @@ class Context:
     app: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Server settings that decide something, such as `allow_split`."""
+
+    taken: Callable[[str], bool] = lambda _: False
+    """Whether any repository of the server has a version of this name, as of the last commit."""
 
     _mutations: int = 0
 

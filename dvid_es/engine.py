@@ -3,8 +3,10 @@
 import asyncio
 import bisect
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from dvid_es.clock import Clock
@@ -13,10 +15,19 @@ from dvid_es.projections.catalog import Repo
 from dvid_es.projections.projector import Projector
 from dvid_es.projections.store import Store
 from dvid_es.streams import Stream, Streams
-from dvid_es.versions import Version
+from dvid_es.versions import Version, VersionGraph
 from dvid_es.writer import Writer
 
 Resolved = tuple[Stream, Repo, Version]
+
+
+@dataclass(slots=True)
+class _Names:
+    """What names stand for, until the next commit."""
+
+    resolved: dict[str, Resolved]
+    sorted: list[tuple[str, str]] | None
+    """All (version, root), kept as long as no graph changes."""
 
 
 class Engine:
@@ -49,9 +60,10 @@ class Engine:
         self._closed = closed
         self.writer = Writer(store, streams, projector, clock, decisions, self._published)
         self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
-        self._names: dict[str, Resolved] = {}
-        self._sorted: list[tuple[str, str]] | None = None
+        self._names = _Names({}, None)
+        self._graphs: dict[str, tuple[VersionGraph, bool]] = {}
         self._waiting: dict[str, list[tuple[int, Callable[[], None]]]] = {}
+        self._waiting_lock = threading.Lock()
 
     def start(self) -> None:
         """Take writes."""
@@ -93,24 +105,25 @@ class Engine:
         Source: matchingUUID and getBranchVersion in datastore/repo_local.go (janelia-flyem/dvid).
         An exact name wins over a longer one that begins with it, unlike there.
         """
-        found = self._names.get(spec)
+        names = self._names  # a commit meanwhile replaces it: what is found now must not outlive it
+        found = names.resolved.get(spec)
         if found is None:
-            found = self._resolve(spec)
-            if len(self._names) > 10_000:
-                self._names.clear()
-            self._names[spec] = found
+            found = self._resolve(spec, names)
+            if len(names.resolved) > 10_000:
+                names.resolved.clear()
+            names.resolved[spec] = found
         return found
 
-    def _resolve(self, spec: str) -> Resolved:
+    def _resolve(self, spec: str, names: "_Names") -> Resolved:
         prefix, colon, branch = spec.partition(":")
         if not colon:
-            return self._by_prefix(prefix)
+            return self._by_prefix(prefix, names)
         if ":" in branch:
             raise InvalidRequest(f'bad UUID specification "{spec}": more than one colon')
         if prefix and not branch:
-            return self._by_prefix(prefix)
+            return self._by_prefix(prefix, names)
         if prefix:
-            stream, repo, _ = self._by_prefix(prefix)
+            stream, repo, _ = self._by_prefix(prefix, names)
         else:
             repos = self.repos()
             if len(repos) != 1:
@@ -125,12 +138,12 @@ class Engine:
         version = repo.graph.named("" if name == "master" else name, back)
         return stream, repo, version
 
-    def _by_prefix(self, prefix: str) -> Resolved:
-        if self._sorted is None:
-            self._sorted = sorted(
+    def _by_prefix(self, prefix: str, known: "_Names") -> Resolved:
+        if known.sorted is None:
+            known.sorted = sorted(
                 (uuid, stream.root) for stream, repo in self.repos() for uuid in repo.graph.by_uuid
             )
-        names = self._sorted
+        names = known.sorted
         first = bisect.bisect_left(names, (prefix, ""))
         if not prefix or first == len(names) or not names[first][0].startswith(prefix):
             raise InvalidRequest(f"could not find UUID with partial match to {prefix}")
@@ -145,17 +158,22 @@ class Engine:
 
     def _published(self, repos: list[Repo]) -> None:
         """Forget names and wake readers; called by the writer after each commit."""
-        self._names = {}
-        self._sorted = None
+        names = self._names.sorted
         for repo in repos:
-            still = []
-            for sequence, wake in self._waiting.pop(repo.root, ()):
-                if repo.sequence >= sequence:
-                    wake()
-                else:
-                    still.append((sequence, wake))
-            if still:
-                self._waiting.setdefault(repo.root, []).extend(still)
+            now = (repo.graph, repo.document.deleted)
+            if self._graphs.get(repo.root) != now:
+                self._graphs[repo.root] = now
+                names = None
+        self._names = _Names({}, names)
+        with self._waiting_lock:
+            for repo in repos:
+                waiting = self._waiting.pop(repo.root, [])
+                still = [entry for entry in waiting if entry[0] > repo.sequence]
+                if still:
+                    self._waiting[repo.root] = still
+                for sequence, wake in waiting:
+                    if sequence <= repo.sequence:
+                        wake()
 
     async def wait_for(self, stream: Stream, sequence: int, timeout_s: float) -> None:
         """Wait until the event at `sequence` is visible.
@@ -167,9 +185,10 @@ class Engine:
             return
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
-        self._waiting.setdefault(stream.root, []).append(
-            (sequence, lambda: loop.call_soon_threadsafe(done.set))
-        )
+        with self._waiting_lock:
+            self._waiting.setdefault(stream.root, []).append(
+                (sequence, lambda: loop.call_soon_threadsafe(done.set))
+            )
         if stream.repo is not None and stream.repo.sequence >= sequence:
             return  # it came between the look and the entry
         try:

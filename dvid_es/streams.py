@@ -65,13 +65,25 @@ class Streams:
             raise InvalidRequest(f"could not find repository {root}")
         return found
 
+    def has_version(self, uuid: str) -> bool:
+        """Say whether any repository, also a deleted one, has a version of this name."""
+        return any(
+            stream.root == uuid
+            or (stream.repo is not None and uuid in stream.repo.graph.by_uuid)
+            for stream in self.all()
+            if stream.repo is not None or stream.log.end
+        )
+
     def create(self, root: str) -> Stream:
         """Make the stream of a new repository.
 
         Raises:
             InvalidRequest: there is one already, or the name cannot be a folder.
         """
-        if root in self._open:
+        found = self._open.get(root)
+        if found is not None and found.repo is None and not found.log.end:
+            return found  # an earlier creation came to nothing
+        if found is not None:
             raise InvalidRequest("UUID already exists in datastore")
         if not _FOLDER.match(root):
             raise InvalidRequest(f'"{root}" cannot be a root UUID: use 32 hexadecimal digits')
@@ -80,10 +92,10 @@ class Streams:
         return stream
 
     def discard(self, root: str) -> None:
-        """Close and remove a stream that holds nothing: its creation was refused."""
-        stream = self._open.pop(root, None)
-        if stream is not None:
-            assert stream.log.end == 0, "a stream with events is never discarded"
+        """Close and remove a stream whose creation was refused; one that holds something stays."""
+        stream = self._open.get(root)
+        if stream is not None and stream.repo is None and not stream.log.end:
+            del self._open[root]
             stream.log.close()
             stream.packs.close()
             if (self.folder / root).exists():

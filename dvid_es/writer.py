@@ -18,7 +18,7 @@ from dvid_es.clock import Clock
 from dvid_es.commands import Command, Context, Decision
 from dvid_es.errors import DvidError, InvalidRequest, LockedVersion, StorageFull, WritesHalted
 from dvid_es.events import Header, Record, encode_event, encode_header, to_builtins
-from dvid_es.logs.base import Entry
+from dvid_es.logs.base import Entry, check_entries
 from dvid_es.projections.catalog import Repo, checkpoint
 from dvid_es.projections.projector import Projector, idempotency_row
 from dvid_es.projections.store import Batch, LmdbTxn, Store
@@ -162,11 +162,14 @@ class Writer:
             with self._store.write() as batch:
                 for write in writes:
                     self._one(batch, write, pending)
-                self._make_durable(pending)
-                self._commit(batch, root, pending)
+                if pending.records:
+                    self._make_durable(pending)
+                    self._commit(batch, root, pending)
+                else:
+                    batch.abort()  # a refused creation may have taken a number
         except _FoldFailed as problem:
             # Nothing is durable yet. One at a time, only the command that cannot be applied fails.
-            logger.exception("an event could not be folded; its command is refused")
+            logger.exception("an event could not be folded or stored; its command is refused")
             if len(writes) == 1:
                 _fail(writes, problem.__cause__ or problem)
             for write in [] if len(writes) == 1 else writes:
@@ -245,6 +248,8 @@ class Writer:
         version = instance = None
         if not write.creates:
             repo = txn.repo
+            if repo.document.deleted and (write.version or write.instance):
+                raise InvalidRequest(f"repository {repo.root} was deleted")
             if write.version:
                 version = repo.graph.by_id[write.version]
             if write.instance:
@@ -265,6 +270,7 @@ class Writer:
             user=write.user,
             app=write.app,
             settings=self._settings,
+            taken=self._streams.has_version,
         )
 
     def _records(self, write: Write, context: Context, decision: Decision) -> list[Record]:
@@ -286,15 +292,17 @@ class Writer:
         return records
 
     def _make_durable(self, pending: "_Pending") -> None:
-        if not pending.records:
-            return
         stream = pending.stream
         assert stream is not None
         entries = []
-        for record in pending.records:
-            number, schema, facts = encode_event(record.event)
-            header = encode_header(record.header)
-            entries.append(Entry(number, schema, record.time_ns, header, facts))
+        try:
+            for record in pending.records:
+                number, schema, facts = encode_event(record.event)
+                header = encode_header(record.header)
+                entries.append(Entry(number, schema, record.time_ns, header, facts))
+            check_entries(entries)
+        except Exception as problem:
+            raise _FoldFailed from problem
         try:
             stream.packs.sync()
             first = stream.log.append(entries)
@@ -312,7 +320,7 @@ class Writer:
 
 
 class _FoldFailed(Exception):
-    """A fold raised on an event that was decided but is not durable yet."""
+    """An event that was decided, and is not durable yet, cannot be folded or stored in a log."""
 
 
 def _fail(writes: list[Write], problem: BaseException) -> None:

@@ -4,6 +4,7 @@ Documents are rows of instance 0 and hold the present only: a version or an inst
 versioned. `Repo` is an immutable picture that requests resolve names against.
 """
 
+import struct
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from dvid_es.ids import FIRST_MUTATION_ID
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import Version, VersionGraph
 
+_pack_key = struct.Struct(">IB").pack
+
 REPO_SCOPE = b"\x00\x00\x00\x00"
 CHECKPOINT = REPO_SCOPE + b"\x01"
 REPO_DOCUMENT = REPO_SCOPE + b"\x02"
@@ -19,6 +22,7 @@ VERSION_DOCUMENT = REPO_SCOPE + b"\x03"
 INSTANCE_DOCUMENT = REPO_SCOPE + b"\x04"
 IDEMPOTENCY = REPO_SCOPE + b"\x05"
 NEXT_MUTATION_ID = REPO_SCOPE + b"\x06"
+BLOB = REPO_SCOPE + b"\x07"
 
 
 class RepoDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +41,10 @@ class RepoDocument(msgspec.Struct, frozen=True, kw_only=True):
     created_ns: int = 0
     updated_ns: int = 0
     deleted: bool = False
+    """Hidden, and kept until purged."""
+
+    purged: bool = False
+    """Its data are dropped from the projections, or are being dropped: it cannot come back."""
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +71,9 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
     deleted: bool = False
     """Hidden, and kept until purged."""
+
+    purged: bool = False
+    """Its rows are dropped, or are being dropped. The document stays: a number is given once."""
 
 
 class Repo(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,29 +114,38 @@ def load(txn: ReadTxn) -> Repo | None:
         document=msgspec.msgpack.decode(document, type=RepoDocument),
         graph=VersionGraph(versions),
         instances=instances,
-        names={found.name: found for found in instances.values() if not found.deleted},
+        names=_names(instances),
         sequence=checkpoint(txn) - 1,
     )
+
+
+# Each change makes another `Repo` of the one before: reading all documents again for each event
+# would make the creation of many versions quadratic in what is decoded.
 
 
 def put_repo(txn: WriteTxn, document: RepoDocument) -> None:
     """Store the repository's own document."""
     txn.put(REPO_DOCUMENT, _encode(document))
-    _renew(txn)
+    if txn.repo is None:
+        txn.repo = Repo(document=document, graph=VersionGraph([]), instances={}, names={})
+    else:
+        txn.repo = msgspec.structs.replace(txn.repo, document=document)
 
 
 def put_version(txn: WriteTxn, *versions: Version) -> None:
     """Store new or changed versions."""
     for version in versions:
         txn.put(VERSION_DOCUMENT + version.id.to_bytes(4, "big"), _encode(version))
-    _renew(txn)
+    changed = {**txn.repo.graph.by_id, **{version.id: version for version in versions}}
+    txn.repo = msgspec.structs.replace(txn.repo, graph=VersionGraph(changed.values()))
 
 
 def put_instance(txn: WriteTxn, *instances: Instance) -> None:
     """Store new or changed instances."""
     for instance in instances:
         txn.put(INSTANCE_DOCUMENT + instance.id.to_bytes(4, "big"), _encode(instance))
-    _renew(txn)
+    changed = {**txn.repo.instances, **{instance.id: instance for instance in instances}}
+    txn.repo = msgspec.structs.replace(txn.repo, instances=changed, names=_names(changed))
 
 
 def checkpoint(txn: ReadTxn) -> int:
@@ -141,13 +161,11 @@ def next_mutation_id(txn: ReadTxn) -> int:
 
 def instance_key(instance: int, kind: int) -> bytes:
     """Return the first five bytes of the keys of one kind of row of one instance."""
-    return instance.to_bytes(4, "big") + kind.to_bytes(1, "big")
+    return _pack_key(instance, kind)
 
 
-def _renew(txn: WriteTxn) -> None:
-    repo = load(txn)
-    if repo is not None:
-        txn.repo = repo
+def _names(instances: dict[int, Instance]) -> dict[str, Instance]:
+    return {found.name: found for found in instances.values() if not found.deleted}
 
 
 def _encode(document: msgspec.Struct) -> bytes:

@@ -128,6 +128,9 @@ class Server:
         method = "GET" if request.method == "HEAD" and len(parts) > 4 else request.method
         word = parts[4] if len(parts) > 4 else ""
         found = self.repo_routes.get(f"{method} {word}")
+        if found is None and word:
+            found = self.repo_routes.get(f"{method} *")  # the word is the name of an instance
+            parts = [*parts[:4], "*", *parts[4:]]
         if found is None or (len(parts) > 5 and not getattr(found, "takes_words", False)):
             raise _NoRoute
         await self._resolve(request, parts[3])
@@ -146,7 +149,7 @@ class Server:
             and action not in ("branch", "newversion", "tag")
             and not self._unlocked(request)
         ):
-            raise InvalidRequest(f"Cannot do {method} on locked node {request.version.uuid}")
+            raise InvalidRequest(f"Cannot do {method.lower()} on locked node {request.version.uuid}")
         found = self.node_routes.get(f"{method} {action}")
         if found is None:
             raise _NoRoute

@@ -150,8 +150,8 @@ class NodeRequest:
 
     def _idempotency_key(self) -> str:
         key: str = self.raw.headers.get("idempotency-key", "")
-        if len(key.encode()) > 255:
-            raise InvalidRequest("an Idempotency-Key has at most 255 bytes")
+        if len(key.encode("utf-8", "replace")) > 255 or not key.isascii():
+            raise InvalidRequest("an Idempotency-Key has at most 255 characters, all of them ASCII")
         return key
 
     # -- rights -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from dvid_es.errors import InvalidRequest
 
 _UNSIGNED = re.compile(r"[0-9]{1,40}\Z")
 _SIGNED = re.compile(r"[+-]?[0-9]{1,40}\Z")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -90,9 +91,21 @@ def parse_json(body: bytes) -> Any:
     if not body.strip(b" \t\r\n"):
         raise InvalidRequest("Malformed JSON request in body: unexpected end of JSON input")
     try:
-        return json.loads(body.decode(), parse_constant=_no_constant)
+        value = json.loads(body.decode(), parse_constant=_no_constant)
+        return _without_surrogates(value) if _SURROGATE.search(body) else value
     except (ValueError, RecursionError) as problem:
         raise InvalidRequest(f"Malformed JSON request in body: {problem}") from None
+
+
+def _without_surrogates(value: Any) -> Any:
+    """Replace halves of surrogate pairs, as Go does: no UTF-8 can hold them."""
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+    return value
 
 
 def _no_constant(name: str) -> Any:
