@@ -21,11 +21,14 @@ INLINE_BYTES_MAX = 512
 """Longer bulk values go to the packs."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """Base of all events: facts that a fold needs and that replay must not decide again."""
+class Event(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """Base of all events: facts that a fold needs and that replay must not decide again.
+
+    Events, headers and records are trees, so the collector of cycles need not visit them.
+    """
 
 
-class Header(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class Header(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
     """What every event says besides its facts."""
 
     version: int = 0
@@ -50,7 +53,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """With an idempotency key: the answer that a repeated request gets again."""
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One entry of a stream: header and event at their offset."""
 
     offset: int
@@ -70,6 +73,8 @@ class EventType(msgspec.Struct, frozen=True):
     name: str
     schema: int
     kind: type[Event]
+    decode_facts: Callable[[bytes], Event]
+    """Of today's schema."""
 
 
 BY_NUMBER: dict[int, EventType] = {}
@@ -79,7 +84,6 @@ UPCASTERS: dict[tuple[int, int], Callable[[list[Any]], list[Any]]] = {}
 _E = TypeVar("_E", bound=type[Event])
 _encode = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Header).decode
-_decoders: dict[int, Callable[[bytes], Event]] = {}
 
 
 def event(number: int, name: str, *, schema: int = 1) -> Callable[[_E], _E]:
@@ -91,10 +95,12 @@ def event(number: int, name: str, *, schema: int = 1) -> Callable[[_E], _E]:
         assert all(known.name != name for known in BY_NUMBER.values()), (
             f"{name} is registered twice"
         )
-        known = EventType(number=number, name=name, schema=schema, kind=kind)
+        decode_facts = msgspec.msgpack.Decoder(kind).decode
+        known = EventType(
+            number=number, name=name, schema=schema, kind=kind, decode_facts=decode_facts
+        )
         BY_NUMBER[number] = known
         BY_CLASS[kind] = known
-        _decoders[number] = msgspec.msgpack.Decoder(kind).decode
         return kind
 
     return register
@@ -139,13 +145,13 @@ def decode(
             " it was written by a newer one: upgrade before opening this data"
         )
     try:
-        if schema < known.schema:
+        if schema == known.schema:
+            value = known.decode_facts(facts)
+        else:
             fields = msgspec.msgpack.decode(facts)
             for step in range(schema, known.schema):
                 fields = UPCASTERS[(number, step)](fields)
             value = msgspec.convert(fields, known.kind, strict=False)
-        else:
-            value = _decoders[number](facts)
         return Record(offset, time_ns, _decode_header(header), value)
     except msgspec.MsgspecError as problem:
         raise CorruptLog(f"offset {offset}: {known.name} cannot be read: {problem}") from problem

@@ -4,6 +4,7 @@ A version is an ordinal, given in the order of creation, so an ancestor's is alw
 A `View` says which rows a read may see: for each version of an ancestry, up to which sequence.
 """
 
+import struct
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 
@@ -14,6 +15,8 @@ from dvid_es.ids import VersionId
 
 UNBOUNDED = 2**64 - 1
 """A bound that hides nothing."""
+
+_pack_suffix = struct.Struct(">IQ").pack
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +88,7 @@ class View:
 
 def row_suffix(version: int, sequence: int) -> bytes:
     """Return the 12 bytes that end a temporal key: descending ordinal, descending sequence."""
-    return (0xFFFFFFFF - version).to_bytes(4, "big") + (UNBOUNDED - sequence).to_bytes(8, "big")
+    return _pack_suffix(0xFFFFFFFF - version, UNBOUNDED - sequence)
 
 
 def split_suffix(key: bytes) -> tuple[int, int]:

@@ -37,8 +37,7 @@ class Projector:
         if header.mutation_id >= next_mutation_id(txn):
             txn.put(NEXT_MUTATION_ID, (header.mutation_id + 1).to_bytes(8, "big"))
         if header.idempotency_key:
-            kept = record.offset.to_bytes(8, "big") + header.answer
-            txn.put(idempotency_row(header.idempotency_key), kept)
+            _keep_answer(txn, record)
         txn.put(CHECKPOINT, (record.offset + 1).to_bytes(8, "big"))
 
     def apply_all(self, txn: WriteTxn, records: Iterable[Record]) -> int:
@@ -61,13 +60,19 @@ class Projector:
             if header.mutation_id >= next_id:
                 next_id = header.mutation_id + 1
             if header.idempotency_key:
-                put(idempotency_row(header.idempotency_key), header.answer)
+                _keep_answer(txn, record)
             expected += 1
         if next_id != known_id:
             put(NEXT_MUTATION_ID, next_id.to_bytes(8, "big"))
         if expected != first:
             put(CHECKPOINT, expected.to_bytes(8, "big"))
         return expected
+
+
+def _keep_answer(txn: WriteTxn, record: Record) -> None:
+    header = record.header
+    kept = record.offset.to_bytes(8, "big") + header.answer
+    txn.put(idempotency_row(header.idempotency_key), kept)
 
 
 def _out_of_order(offset: int, expected: int) -> CorruptStore:

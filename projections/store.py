@@ -24,13 +24,14 @@ _REPO_NUMBERS = b"\x00\x00\x00\x00"
 class LmdbTxn:
     """A read or write transaction scoped to one repository."""
 
-    __slots__ = ("_at", "_bulk", "_cursor", "_txn", "prefix", "repo")
+    __slots__ = ("_at", "_bulk", "_cursor", "_put", "_txn", "prefix", "repo")
 
     def __init__(
         self, txn: lmdb.Transaction, number: int, bulk: BulkReader | None, at: int | None = None
     ) -> None:
         """Scope `txn` to the repository `number`."""
         self._txn = txn
+        self._put = txn.put
         self._cursor: lmdb.Cursor | None = None
         self._bulk = bulk
         self._at = at
@@ -76,6 +77,11 @@ class LmdbTxn:
         """Return what a read at `version` sees in this state."""
         return self.repo.graph.view(version, self._at)
 
+    @property
+    def packs(self) -> BulkReader | None:
+        """Where bulk values come from: one object for as long as the repository is open."""
+        return self._bulk
+
     def bulk(self, value: Bulk) -> bytes:
         """Return the bytes of a bulk value."""
         if isinstance(value, PackRef):
@@ -94,7 +100,7 @@ class LmdbTxn:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set one row."""
-        self._txn.put(self.prefix + key, value)
+        self._put(self.prefix + key, value)
 
     def put_many(self, rows: Iterable[Pair]) -> None:
         """Set many rows; sorted ones are fastest."""

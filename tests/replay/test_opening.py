@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dvid_es.errors import CorruptStore
+from dvid_es.events import decode
 from dvid_es.projections.store import Store
 from dvid_es.replay import places as swaps
 from dvid_es.replay.catchup import catch_up, checkpoints
@@ -163,3 +164,17 @@ def test_a_snapshot_ahead_of_its_log_is_refused_when_the_store_is_gone_too(toys:
     rebuild(toys.places, toys.streams, toys.projector)
     assert listing(toys.places) == []
     stop(toys, start(toys))
+
+
+def test_replay_leaves_what_the_writer_left_by_applying_one_by_one(toys: Toys) -> None:
+    stream = toys.stream(A)
+    toys.history(stream, 3, 300)
+    one_by_one = Store(toys.places.data / "one")
+    for stored in stream.log.read():
+        with one_by_one.write() as batch:
+            toys.projector.apply(batch.scope(A, None, stream.packs), decode(*stored))
+    at_once = Store(toys.places.data / "all")
+    catch_up(at_once, toys.streams, toys.projector)
+    assert digests(one_by_one, toys.names) == digests(at_once, toys.names)
+    one_by_one.close()
+    at_once.close()
