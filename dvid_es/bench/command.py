@@ -1,6 +1,7 @@
 """`dvid-es bench`: times named workloads against one DVID server, or against two in turn."""
 
 import json
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,55 +85,51 @@ def bench(
     from dvid_es.bench.volume import load
     from dvid_es.errors import DvidError
 
-    try:
-        selected = select(chosen)
-        pids = {"base": server_pid, "against": against_pid}
-        urls = {"base": base} | ({"against": against} if against else {})
-        targets = _prepared(urls, pids, admintoken)
-        data = load(volume, size)
-    except DvidError as error:
-        raise click.ClickException(str(error)) from None
-    z, y, x = data.shape_zyx
-    click.echo(
-        f"{data.name}: {x} x {y} x {z} voxels, {len(data.blocks)} blocks of"
-        f" {len(data.stream) / len(data.blocks) / 1000:.1f} KB, {len(data.present)} supervoxels,"
-        f" {len(data.members)} bodies",
-        err=True,
-    )
-    results = runner.run(
-        [one(data) for one in selected], targets, repeat, lambda text: click.echo(text, err=True)
-    )
-    click.echo(report.as_table(results, [one.name for one in targets]))
-    if json_file:
-        about = {
-            "source": data.name,
-            "shape_xyz": [x, y, z],
-            "blocks": len(data.blocks),
-            "stream_bytes": len(data.stream),
-            "supervoxels": len(data.present),
-            "bodies": len(data.members),
-        }
-        json_file.write_text(json.dumps(report.as_json(results, targets, about), indent=1) + "\n")
-    for one in targets:
-        one.close()
+    pids = {"base": server_pid, "against": against_pid}
+    urls = {"base": base} | ({"against": against} if against else {})
+    with ExitStack() as stack:
+        try:
+            selected = select(chosen)
+            targets = [
+                stack.enter_context(closing(_prepared(name, url, pids[name], admintoken)))
+                for name, url in urls.items()
+            ]
+            data = load(volume, size)
+        except DvidError as error:
+            raise click.ClickException(str(error)) from None
+        z, y, x = data.shape_zyx
+        click.echo(
+            f"{data.name}: {x} x {y} x {z} voxels, {len(data.blocks)} blocks of"
+            f" {len(data.stream) / len(data.blocks) / 1000:.1f} KB, {len(data.present)}"
+            f" supervoxels, {len(data.members)} bodies",
+            err=True,
+        )
+        results = runner.run(
+            [one(data) for one in selected],
+            targets,
+            repeat,
+            lambda text: click.echo(text, err=True),
+        )
+        click.echo(report.as_table(results, [one.name for one in targets]))
+        if json_file:
+            whole = report.as_json(results, targets, report.about(data))
+            json_file.write_text(json.dumps(whole, indent=1) + "\n")
     if any(result.problems for result in results):
         raise SystemExit(EXIT_DIFFERENT)
 
 
-def _prepared(urls: dict[str, str], pids: dict[str, int | None], admintoken: str) -> "list[Target]":
+def _prepared(name: str, url: str, pid: int | None, admintoken: str) -> "Target":
     from dvid_es.bench.target import Target, TargetError
 
-    targets = []
-    for name, url in urls.items():
-        try:
-            target = Target(name, url, admintoken, pids[name])
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
-        try:
-            target.prepare()
-        except TargetError as error:
-            raise click.ClickException(str(error)) from None
-        if target.pid is None:
-            click.echo(f"{name}: process unknown, so no CPU times", err=True)
-        targets.append(target)
-    return targets
+    try:
+        target = Target(name, url, admintoken, pid)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        target.prepare()
+    except TargetError as error:
+        target.close()
+        raise click.ClickException(str(error)) from None
+    if target.pid is None:
+        click.echo(f"{name}: process unknown, so no CPU times", err=True)
+    return target

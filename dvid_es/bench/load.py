@@ -65,7 +65,7 @@ class _Client:
     def take(self, status: int, body: bytes, whole: bytes | bytearray) -> None:
         """Keep the body if wanted; anything but 200 ends the load."""
         if status != 200:
-            text = bytes(whole[-400:]).decode("utf-8", "replace")
+            text = bytes(whole).partition(HEAD_END)[2][:400].decode("utf-8", "replace")
             raise LoadFailed(f"answer {status} under load: {text}")
         if self.bodies is not None:
             self.bodies.append(body)

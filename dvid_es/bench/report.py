@@ -8,6 +8,7 @@ from dvid_es.bench import process
 from dvid_es.bench.figures import Summary
 from dvid_es.bench.runner import Result
 from dvid_es.bench.target import Target
+from dvid_es.bench.volume import Segmentation
 
 FORMAT = 1
 """Version of the JSON; a field is only ever added within one."""
@@ -34,6 +35,18 @@ def as_json(
         "servers": {one.name: _server(one) for one in targets},
         "workloads": [_workload(result) for result in results],
         "agrees": not any(result.problems for result in results),
+    }
+
+
+def about(data: Segmentation) -> dict[str, Any]:
+    """Return what is said about the data in the JSON."""
+    return {
+        "source": data.name,
+        "shape_xyz": list(data.shape_zyx[::-1]),
+        "blocks": len(data.blocks),
+        "stream_bytes": len(data.stream),
+        "supervoxels": len(data.present),
+        "bodies": len(data.members),
     }
 
 

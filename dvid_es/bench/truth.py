@@ -13,7 +13,7 @@ def fingerprint(*arrays: NDArray[np.generic] | bytes) -> str:
     text = []
     for array in arrays:
         data = np.frombuffer(array, np.uint8) if isinstance(array, bytes) else array
-        crc = zlib.crc32(memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8)))
+        crc = zlib.crc32(np.ascontiguousarray(data).reshape(-1).view(np.uint8).data)
         text.append(f"{data.dtype}{list(data.shape)}:{crc:08x}")
     return " ".join(text)
 

@@ -7,6 +7,7 @@ others are merged into that one.
 
 import gzip
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -215,9 +216,10 @@ def _numbered(
 
 def _decompress_crackle(data: bytes, path: Path) -> NDArray[np.unsignedinteger]:
     try:
-        import crackle
+        crackle = import_module("crackle")
     except ImportError:
         raise InvalidRequest(
             f"{path} is compressed with crackle: pip install 'dvid-es[bench]' to read it"
         ) from None
-    return crackle.decompress(data)
+    labels: NDArray[np.unsignedinteger] = crackle.decompress(data)
+    return labels

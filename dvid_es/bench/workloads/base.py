@@ -13,6 +13,10 @@ REPEAT_SECONDS = 0.4
 """How long a repeat of small operations lasts about: long against the 10 ms tick of CPU times."""
 
 MOST_OPERATIONS = 40_000
+"""Of a repeat, even if they are so fast that more would fit."""
+
+WARM_UP = 8
+"""Requests of each client before a rate is measured."""
 
 Request = tuple[str, str, bytes]
 """Method, path, body."""
@@ -75,11 +79,10 @@ class Latency(Workload):
         """Compare one answer with numpy's own."""
 
     def prepare(self, target: Target) -> None:
-        """Send one round; it tells how many make a repeat."""
+        """Send two rounds; the second tells how many make a repeat."""
+        target.timed(self.requests(target))
         sample, _ = target.timed(self.requests(target))
-        rounds = int(REPEAT_SECONDS / max(sample.seconds, 1e-6))
-        most = max(1, MOST_OPERATIONS // sample.operations)
-        self.rounds[target.name] = min(max(1, rounds), most)
+        self.rounds[target.name] = rounds_of(sample)
 
     def measure(self, target: Target) -> Sample:
         """Send as many rounds as a repeat takes."""
@@ -110,11 +113,10 @@ class Rate(Workload):
         """Compare one answer with the right one."""
 
     def prepare(self, target: Target) -> None:
-        """Send some; it tells how many make a repeat."""
-        sample, _ = target.loaded(self.queues(target, 8))
-        each = int(REPEAT_SECONDS * sample.value(PER_SECOND) / self.clients)
-        most = MOST_OPERATIONS // self.clients
-        self.rounds[target.name] = min(max(8, each), most)
+        """Send some, twice; the second time tells how many make a repeat."""
+        target.loaded(self.queues(target, WARM_UP))
+        sample, _ = target.loaded(self.queues(target, WARM_UP))
+        self.rounds[target.name] = WARM_UP * rounds_of(sample)
 
     def measure(self, target: Target) -> Sample:
         """Let all clients send."""
@@ -136,6 +138,12 @@ class Rate(Workload):
             [whole[(client * 7 + turn) % len(whole)] for turn in range(each)]
             for client in range(self.clients)
         ]
+
+
+def rounds_of(sample: Sample) -> int:
+    """Return how many times what a sample did makes a repeat; at least once."""
+    rounds = int(REPEAT_SECONDS / max(sample.seconds, 1e-6))
+    return max(1, min(rounds, MOST_OPERATIONS // sample.operations))
 
 
 def as_json(value: object) -> bytes:

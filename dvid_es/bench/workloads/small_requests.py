@@ -8,12 +8,12 @@ from dvid_es.bench.target import Target
 from dvid_es.bench.truth import fingerprint
 from dvid_es.bench.volume import Segmentation
 from dvid_es.bench.workloads.base import (
-    MOST_OPERATIONS,
-    REPEAT_SECONDS,
+    WARM_UP,
     Finding,
     Rate,
     Request,
     Workload,
+    rounds_of,
 )
 
 KEYS = 64
@@ -109,9 +109,8 @@ class PutKeyvalue(Workload):
     def prepare(self, target: Target) -> None:
         """Write some; it tells how many make a repeat."""
         self._names[target.name] = target.new_instance(typename="keyvalue")
-        sample, _ = target.loaded(self._queues(target, 8))
-        each = int(REPEAT_SECONDS * sample.value(PER_SECOND) / self.clients)
-        self.rounds[target.name] = min(max(8, each), MOST_OPERATIONS // self.clients)
+        sample, _ = target.loaded(self._queues(target, WARM_UP))
+        self.rounds[target.name] = WARM_UP * rounds_of(sample)
 
     def measure(self, target: Target) -> Sample:
         """Let all clients write."""
