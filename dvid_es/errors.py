@@ -6,6 +6,7 @@ DvidError
 │   ├── AdminRequired         show the admin token                                 (400)
 │   └── VersionConflict       parents of a version merge disagree on this value    (400)
 ├── NotFound                  there is no such thing                               (404)
+├── PreconditionFailed        what is stored is not what If-Match expects: read again  (412)
 ├── RangeNotSatisfiable       the bytes asked for lie outside of the value         (416)
 ├── Overloaded                too much at once: try again later                    (503)
 ├── WritesHalted              this server takes no writes until its operator acts  (500)
@@ -42,6 +43,10 @@ class VersionConflict(InvalidRequest):
 
 class NotFound(DvidError):
     """There is no such thing at this version. An empty message makes an empty 404."""
+
+
+class PreconditionFailed(DvidError):
+    """If-Match or If-None-Match does not agree with what is stored; nothing was changed."""
 
 
 class RangeNotSatisfiable(DvidError):

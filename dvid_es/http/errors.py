@@ -10,6 +10,7 @@ from dvid_es.errors import (
     InvalidRequest,
     NotFound,
     Overloaded,
+    PreconditionFailed,
     RangeNotSatisfiable,
     StorageFull,
     WritesHalted,
@@ -30,6 +31,8 @@ def error_response(problem: DvidError, path: str) -> HTTPResponse:
         case RangeNotSatisfiable():
             headers = {"Content-Range": f"bytes */{problem.length}", **_NOSNIFF}
             return HTTPResponse(f"{problem}\n", 416, headers, TEXT)
+        case PreconditionFailed():
+            return _text(412, f"{problem} ({path}).\n")
         case InvalidRequest():
             return _text(400, f"{problem} ({path}).\n")
         case Overloaded():

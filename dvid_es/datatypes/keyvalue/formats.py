@@ -1,0 +1,66 @@
+"""Many values in one answer: a JSON object, a tar file, or a protobuf message.
+
+Each is an iterator of pieces over (key, value); a missing value is an empty one.
+Source: keyvalues and keyrangevalues in datatype/keyvalue/keyvalue.go (janelia-flyem/dvid).
+"""
+
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+
+from dvid_es.codecs import gojson
+
+Pairs = Iterable[tuple[str, bytes]]
+
+TAR_BLOCK = 512
+
+
+def json_pieces(pairs: Pairs) -> Iterator[bytes]:
+    """Iterate over a JSON object: values as they are stored, `{}` for an empty one."""
+    before = b"{"
+    for key, value in pairs:
+        yield b"%s%s:" % (before, json.dumps(key, ensure_ascii=False).encode())
+        yield value or b"{}"
+        before = b","
+    yield b"{}" if before == b"{" else b"}"
+
+
+def tar_pieces(pairs: Pairs) -> Iterator[bytes]:
+    """Iterate over a tar file with one plain file for each key."""
+    for key, value in pairs:
+        info = tarfile.TarInfo(key)
+        info.mode = 0o755
+        info.size = len(value)
+        yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        yield value
+        yield bytes(-len(value) % TAR_BLOCK)
+    yield bytes(2 * TAR_BLOCK)
+
+
+def protobuf_pieces(pairs: Pairs) -> Iterator[bytes]:
+    """Iterate over a `KeyValues` message: fields that are empty are left out."""
+    for key, value in pairs:
+        name = key.encode()
+        inner = b"\x0a" + _varint(len(name)) + name if name else b""
+        if value:
+            inner += b"\x12" + _varint(len(value))
+        yield b"\x0a" + _varint(len(inner) + len(value)) + inner
+        yield value
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+def key_list_pieces(keys: Iterable[str]) -> Iterator[bytes]:
+    """Iterate over a JSON array of texts, escaped as Go does it."""
+    before = b"["
+    for key in keys:
+        yield before + gojson.string(key).encode()
+        before = b","
+    yield b"[]" if before == b"[" else b"]"
