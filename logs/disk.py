@@ -159,8 +159,9 @@ def failure(error: OSError, what: str) -> DvidError:
         error: of the operating system.
         what: what could not be done, as the start of a sentence.
     """
-    kind = StorageFull if error.errno in NO_SPACE else WritesHalted
-    return kind(f"{what}: {error}")
+    if error.errno in NO_SPACE:
+        return StorageFull(f"no space: {what}: {error}")
+    return WritesHalted(f"{what}: {error}")
 
 
 def lock_folder(disk: Disk, folder: Path) -> int:

@@ -161,12 +161,12 @@ class FileLog:
             end = self.end
             start, stop = max(start, 0), end if stop is None else min(stop, end)
             parts = [
-                (segment, segment.start_for(start), segment.size)
+                (segment.path, segment.start_for(start), segment.size, min(stop, segment.end))
                 for segment in self._segments
                 if segment.first < stop and segment.end > start
             ]
-        for segment, place, size in parts:
-            yield from self._read_segment(segment.path, place, size, start, stop)
+        for path, place, size, last in parts:
+            yield from self._read_segment(path, place, size, start, last)
 
     def _read_segment(
         self, path: Path, place: IndexEntry, size: int, start: int, stop: int
@@ -184,11 +184,13 @@ class FileLog:
                 place.position, size, place.chain, place.sequence,
             ):  # fmt: skip
                 kind_of_frame, _, sequence, time_ns, _, kind, schema, header, facts, _, _ = frame
-                if sequence >= stop:
-                    return
-                if kind_of_frame == RECORD and sequence >= start:
-                    yield new(Stored, (sequence, kind, schema, time_ns, header, facts))
                 position = frame.stop
+                if kind_of_frame == RECORD:
+                    if sequence >= start:
+                        yield new(Stored, (sequence, kind, schema, time_ns, header, facts))
+                    if sequence + 1 == stop:
+                        return
+            raise BadFrame(position, f"the segment ends before record {stop}")
         except BadFrame as bad:
             raise DamagedSegment(path, bad.position, bad.problem) from None
         except OSError as error:

@@ -4,6 +4,7 @@ A wrong index costs a second copy of a value, never a wrong value: what it names
 compared before it is used. So it is checked lightly when opened and rebuilt when it does not fit.
 """
 
+import logging
 import os
 import struct
 from collections.abc import Iterable
@@ -14,6 +15,8 @@ from dvid_es.logs.base import DIGEST_BYTES, PackRef
 from dvid_es.logs.checksums import crc32c_extend
 from dvid_es.logs.disk import Disk, create, read_all
 from dvid_es.logs.packread import Handle
+
+logger = logging.getLogger(__name__)
 
 MAGIC = b"DVESPIDX"
 FORMAT_VERSION = 1
@@ -77,10 +80,15 @@ class PackIndex:
         self.header = header
 
     def find(self, digest: bytes) -> PackRef | None:
-        """Return where a value with this digest should lie, or None.
+        """Return where a value with this digest should lie, or None if it is not found."""
+        try:
+            return self._search(digest)
+        except OSError as error:
+            logger.warning("the index of pack %d cannot be read: %s", self.pack, error)
+            return None
 
-        Digests are evenly spread, so one or two reads at a guessed place find it.
-        """
+    def _search(self, digest: bytes) -> PackRef | None:
+        """Look near where a digest must be, since digests are evenly spread: one read or two."""
         low, high = 0, self.header.entries
         key = int.from_bytes(digest[:8], "big")
         low_key, high_key = 0, _DIGEST_SPAN
@@ -115,9 +123,11 @@ class PackIndex:
 
     def load(self) -> dict[bytes, PackRef] | None:
         """Return all entries, or None if they are not what was written."""
-        body = read_all(
-            self._disk, self._handle.fd, self.header.entries * ENTRY_BYTES, HEADER_BYTES
-        )
+        length = self.header.entries * ENTRY_BYTES
+        try:
+            body = read_all(self._disk, self._handle.fd, length, HEADER_BYTES)
+        except OSError:
+            return None
         if crc32c_extend(0, body) != self.header.checksum:
             return None
         return {

@@ -1,5 +1,6 @@
 """Reading values from packs: safe beside the thread that appends, and from any process."""
 
+import mmap
 import os
 import threading
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from dvid_es.logs.disk import DISK, Disk, read_all
 from dvid_es.logs.packfile import HEAD_BYTES, HEADER_BYTES, check_header, pack_name
 
 _OPEN_FILES = 128
+_FIRST_OFFSET = HEADER_BYTES + HEAD_BYTES
+_LAST_OFFSET = 1 << 48
 _JOINED_BYTES = 8 << 20
 _JOINED_GAP_BYTES = 32 << 10
 
@@ -51,6 +54,27 @@ class PackReader:
         data = self._read(handle, ref, ref.length, ref.offset)
         self._check(ref, data)
         return data
+
+    def view(self, ref: PackRef) -> memoryview:
+        """Return a value where it lies, mapped into memory, after verifying it as `get` does.
+
+        For large values that are looked into for as long as the repository is open. The mapping
+        lives as long as the view of it.
+        """
+        handle = self._handle(ref)
+        start = ref.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+        skip = ref.offset - start
+        try:
+            if ref.offset + ref.length > self._disk.size(handle.fd):
+                self._check(ref, b"")
+            mapped = mmap.mmap(handle.fd, skip + ref.length, access=mmap.ACCESS_READ, offset=start)
+        except OSError as error:
+            raise CorruptPack(
+                f"{self.path(ref.pack)}, byte {ref.offset}: cannot be mapped: {error}"
+            ) from error
+        value = memoryview(mapped)[skip:]
+        self._check(ref, value)
+        return value
 
     def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
         """Return values in the order of `refs`.
@@ -97,7 +121,7 @@ class PackReader:
     def _handle(self, ref: PackRef) -> Handle:
         """Return the open pack of a reference, whose bounds are checked before any allocation."""
         pack, offset, length, _, _ = ref
-        if not (offset >= HEADER_BYTES + HEAD_BYTES and 0 <= length <= MAX_VALUE_BYTES):
+        if not (_FIRST_OFFSET <= offset <= _LAST_OFFSET and 0 <= length <= MAX_VALUE_BYTES):
             raise CorruptPack(
                 f"a reference names {length} bytes at byte {offset} of {self.path(pack)}: no value"
                 " can lie there"
@@ -132,7 +156,7 @@ class PackReader:
                 " from a copy"
             ) from error
 
-    def _check(self, ref: PackRef, data: bytes) -> None:
+    def _check(self, ref: PackRef, data: bytes | memoryview) -> None:
         if len(data) == ref.length and crc32c_extend(0, data) == ref.checksum:
             return
         problem = (

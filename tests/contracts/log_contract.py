@@ -100,7 +100,9 @@ class LogContract:
             Entry(0, 0, 0, huge(MAX_HEADER_BYTES + 1), b""),
             Entry(0, 0, 0, b"", huge(MAX_FACTS_BYTES + 1)),
         ],
-        ids=lambda bad: "-".join(str(len(part) if isinstance(part, bytes) else part) for part in bad),
+        ids=lambda bad: "-".join(
+            str(len(part) if isinstance(part, bytes) else part) for part in bad
+        ),
     )
     def test_an_entry_out_of_bounds_is_refused_and_nothing_of_its_append_stays(self, log, bad):
         log.append([entry(0)])

@@ -157,7 +157,7 @@ class World:
             yield self._image(lambda: True, chance)
             for _ in range(count):
                 share = chance.random()
-                yield self._image(lambda: chance.random() < share, chance)
+                yield self._image(lambda share=share: chance.random() < share, chance)
 
     def _image(self, keeps, chance: random.Random) -> dict[Path, bytes]:
         names = dict(self.names)

@@ -1,6 +1,5 @@
 import random
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +10,7 @@ from dvid_es.logs import Entry, FileLog, FilePacks, PackRef, recovery
 from tests.contracts.packs_contract import value
 from tests.logs.faults import RecordingDisk, World
 
-MEMORY = Path("/dev/shm")
 SEGMENT_BYTES, PACK_BYTES = 2500, 6000
-
-
-@pytest.fixture
-def scratch():
-    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
-    yield folder
-    shutil.rmtree(folder)
 
 
 class Run:
@@ -252,9 +243,16 @@ def test_the_recipe_catches_a_name_that_is_not_synced(tmp_path, scratch, monkeyp
 
 def test_the_recipe_catches_trust_in_bytes_whose_sync_failed(tmp_path, scratch, monkeypatch):
     def settle_without_writing_again(disk, fd, segment, tail):
-        quiet = type("Quiet", (), {"pread": disk.pread, "truncate": disk.truncate,
-                                   "sync_data": disk.sync_data,
-                                   "pwritev": lambda fd, buffers, offset: sum(map(len, buffers))})
+        quiet = type(
+            "Quiet",
+            (),
+            {
+                "pread": disk.pread,
+                "truncate": disk.truncate,
+                "sync_data": disk.sync_data,
+                "pwritev": lambda fd, buffers, offset: sum(map(len, buffers)),
+            },
+        )
         return recovery.settle_tail(quiet, fd, segment, tail)
 
     monkeypatch.setattr("dvid_es.logs.filelog.settle_tail", settle_without_writing_again)
