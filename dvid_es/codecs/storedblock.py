@@ -4,13 +4,14 @@ The gzip of a block whose labels are mapped is assembled and not compressed: the
 into a *stored* deflate block, the kept deflate stream behind it, and the CRCs of both parts are
 combined. The result is an ordinary single-member gzip.
 
-A solid block is 28 bytes: form, kind, two zero bytes, the block. Any other block is
+A solid block is 28 bytes: form u8 = 1, kind u8 = 1, check u16, the block. Any other block is
 
-    form u8 = 1 | kind u8 = 2 | u16 0 | length of the rest u32 | CRC of the rest u32 | operator u32
-    gx gy gz N u32 | labels u64[N] | the rest (all behind the table) as raw deflate
+    form u8 = 1 | kind u8 = 2 | check u16 | length of the rest u32 | CRC of the rest u32
+    operator u32 | gx gy gz N u32 | labels u64[N] | the rest (all behind the table) as raw deflate
 
 where multiplying a CRC by the operator (modulo the CRC's polynomial) appends the length of the
-rest. `STORED_BLOCK.md` beside this file is the byte table.
+rest, and the check covers everything from byte 4 to the end of the table. `STORED_BLOCK.md` beside
+this file is the byte table.
 """
 
 import struct
@@ -26,8 +27,8 @@ from dvid_es.errors import CorruptStore, InvalidRequest
 Labels = NDArray[np.uint64]
 Buffer = bytes | bytearray | memoryview
 
-_SPLIT = struct.Struct("<BBHIII")
-_SOLID_HEADER = bytes((kernels.FORM, kernels.SOLID, 0, 0))
+_HEAD = struct.Struct("<BBH")
+_REST = struct.Struct("<III")
 _NO_COORDS = np.empty((0, 3), np.int32)
 
 
@@ -35,41 +36,41 @@ def store(block: Buffer) -> bytes:
     """Return the stored form of a validated block without bytes behind its end."""
     labels = int.from_bytes(block[12:16], "little")
     if labels == 1:
-        return _SOLID_HEADER + bytes(block[:24])
+        solid = bytes(block[:24])
+        return _HEAD.pack(kernels.FORM, kernels.SOLID, crc32(solid) & 0xFFFF) + solid
     prefix = 16 + 8 * labels
     view = memoryview(block)
     rest = view[prefix:]
-    header = _SPLIT.pack(
-        kernels.FORM,
-        kernels.SPLIT,
-        0,
-        len(rest),
-        crc32(rest),
-        kernels.shift_operator(len(rest)),
-    )
-    return b"".join((header, view[:prefix], deflate_raw(rest)))
+    numbers = _REST.pack(len(rest), crc32(rest), kernels.shift_operator(len(rest)))
+    check = crc32(view[:prefix], crc32(numbers)) & 0xFFFF
+    head = _HEAD.pack(kernels.FORM, kernels.SPLIT, check)
+    return b"".join((head, numbers, view[:prefix], deflate_raw(rest)))
 
 
 def _damage(what: str) -> CorruptStore:
     return CorruptStore(f"a stored label block is damaged: {what}. Rebuild the store from the log.")
 
 
-def _header(stored: Buffer) -> int:
-    """Return where the block's own header begins, having checked that its table is there."""
+def _bounds(stored: Buffer) -> tuple[int, int]:
+    """Return where the block's own header begins and its table ends, having checked both."""
     if len(stored) < kernels.SOLID_HEADER + 24 or stored[0] != kernels.FORM:
         raise _damage(f"{len(stored)} bytes of an unknown form")
+    if stored[1] not in (kernels.SOLID, kernels.SPLIT):
+        raise _damage(f"kind {stored[1]}")
     header = kernels.SOLID_HEADER if stored[1] == kernels.SOLID else kernels.SPLIT_HEADER
     labels = int.from_bytes(stored[header + 12 : header + 16], "little")
-    if header + 16 + 8 * labels > len(stored) or (stored[1] == kernels.SOLID and labels != 1):
+    stop = header + 16 + 8 * labels
+    if stop > len(stored) or (stored[1] == kernels.SOLID and labels != 1):
         raise _damage(f"{len(stored)} bytes claim {labels} labels")
-    return header
+    if crc32(memoryview(stored)[4:stop]) & 0xFFFF != int.from_bytes(stored[2:4], "little"):
+        raise _damage("the check of its table does not match")
+    return header, stop
 
 
 def read_table(stored: Buffer) -> Labels:
     """Return the label table uint64[N] of a stored block; it may be a view of `stored`."""
-    header = _header(stored)
-    labels = int.from_bytes(stored[header + 12 : header + 16], "little")
-    table = np.frombuffer(stored, np.uint64, labels, header + 16)
+    header, stop = _bounds(stored)
+    table = np.frombuffer(stored, np.uint64, (stop - header - 16) // 8, header + 16)
     return table if table.flags.aligned else table.copy()
 
 
@@ -83,14 +84,12 @@ def load(stored: Buffer, table: Labels | None = None) -> bytes:
     Raises:
         CorruptStore: the bytes are not what was stored.
     """
-    header = _header(stored)
+    header, stop = _bounds(stored)
     view = memoryview(stored)
-    prefix: Buffer = view[header:]
+    prefix = view[header:stop]
     rest = b""
-    if stored[1] != kernels.SOLID:
-        _, _, _, length, crc, _ = _SPLIT.unpack_from(stored)
-        stop = header + 16 + 8 * int.from_bytes(stored[header + 12 : header + 16], "little")
-        prefix = view[header:stop]
+    if stored[1] == kernels.SPLIT:
+        length, crc, _ = _REST.unpack_from(stored, 4)
         try:
             rest = inflate_raw(view[stop:], length)
         except InvalidRequest as error:
@@ -110,7 +109,7 @@ class StoredBatch:
         """Join the blocks.
 
         Raises:
-            CorruptStore: a header is not that of a stored block.
+            CorruptStore: a header or table is not that of a stored block.
         """
         n = len(stored_values)
         self._starts = np.zeros(n + 1, np.int64)
@@ -122,7 +121,7 @@ class StoredBatch:
         self._lengths = np.empty(n, np.int64)
         damaged = kernels.measure(self._data, self._starts, self.table_starts, self._lengths)
         if damaged >= 0:
-            raise _damage(f"value {damaged} of {n} has an unknown form")
+            raise _damage(f"value {damaged} of {n} has an unknown form or a wrong check")
         self.tables = np.empty(self.table_starts[-1], np.uint64)
         """uint64[sum of N]: the label tables of all blocks behind each other."""
         kernels.gather_tables(self._data, self._starts, self.table_starts, self.tables)

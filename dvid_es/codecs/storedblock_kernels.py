@@ -12,6 +12,7 @@ from dvid_es.codecs.kernel import (
     i64,
     i64_out,
     kernel,
+    load16,
     load32,
     load64,
     store16,
@@ -115,13 +116,15 @@ def member_length(data, start, stop):
     """Return the bytes of the gzip member of one stored block; negative if it is damaged."""
     if stop - start < SOLID_HEADER + 24 or data[start] != FORM:
         return -1
-    if data[start + 1] == SOLID:
-        return GZIP_HEADER + 5 + 24 + 8 if stop - start == SOLID_HEADER + 24 else -1
-    if data[start + 1] != SPLIT or stop - start < SPLIT_HEADER + 16:
+    solid = data[start + 1] == SOLID
+    if not solid and (data[start + 1] != SPLIT or stop - start < SPLIT_HEADER + 16):
         return -1
-    prefix = 16 + 8 * load32(data, start + SPLIT_HEADER + 12)
-    tail = stop - start - SPLIT_HEADER - prefix
-    if tail < 1:
+    header = SOLID_HEADER if solid else SPLIT_HEADER
+    prefix = 16 + 8 * load32(data, start + header + 12)
+    tail = stop - start - header - prefix
+    if (tail != 0 or prefix != 24) if solid else tail < 1:
+        return -1
+    if crc32(data, start + 4, start + header + prefix) & 0xFFFF != load16(data, start + 2):
         return -1
     pieces = (prefix + STORED_LIMIT - 1) // STORED_LIMIT
     return GZIP_HEADER + 5 * pieces + prefix + tail + 8

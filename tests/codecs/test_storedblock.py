@@ -1,0 +1,219 @@
+import gzip
+import io
+import shutil
+import struct
+import subprocess
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from isal import igzip
+
+from dvid_es.codecs import labelblock, storedblock
+from dvid_es.codecs import storedblock_kernels as kernels
+from dvid_es.errors import CorruptStore
+from tests.codecs.volumes import mixed, noise, real_cubes, volumes, voronoi
+
+
+def mapping_of(stored):
+    return storedblock.read_table(stored) // np.uint64(3) + np.uint64(1)
+
+
+@given(volumes(), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_gzip_of_a_mapped_block_is_that_of_the_mapped_volume(volume, map_labels):
+    block = labelblock.encode(volume)
+    stored = storedblock.store(block)
+    table = mapping_of(stored) if map_labels else None
+    want = volume // np.uint64(3) + np.uint64(1) if map_labels else volume
+    member = storedblock.gzip_member(stored, table)
+    content = zlib.decompress(member, 31)
+    assert np.array_equal(labelblock.decode(content), want)
+    assert content == storedblock.load(stored, table)
+    assert gzip.decompress(member) == content
+    assert igzip.decompress(member) == content
+    reader = zlib.decompressobj(31)
+    reader.decompress(member)
+    assert reader.eof
+    assert not reader.unused_data, "one member and nothing behind it"
+
+
+@given(volumes())
+@settings(max_examples=30, deadline=None)
+def test_loading_undoes_storing(volume):
+    block = labelblock.encode(volume)
+    stored = storedblock.store(block)
+    assert storedblock.load(stored) == block
+    assert storedblock.load(memoryview(b"x" + stored)[1:]) == block
+    assert storedblock.read_table(stored).tolist() == labelblock.table(block).tolist()
+
+
+def test_the_form_is_that_of_its_description():
+    block = labelblock.encode(noise(1, 5))
+    stored = storedblock.store(block)
+    prefix = 16 + 8 * 5
+    form, kind, check, length, crc, operator = struct.unpack_from("<BBHIII", stored)
+    assert (form, kind) == (1, 2)
+    assert check == zlib.crc32(stored[4 : 16 + prefix]) & 0xFFFF
+    assert length == len(block) - prefix
+    assert crc == zlib.crc32(block[prefix:])
+    assert stored[16 : 16 + prefix] == block[:prefix]
+    assert zlib.decompress(stored[16 + prefix :], -15) == block[prefix:]
+    # The CRC of zeros behind something tells what the operator must do.
+    assert multiply(operator, 0x12345678) == zeros_behind(0x12345678, length)
+
+
+def multiply(a, b):
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = b >> 1 ^ (0xEDB88320 if b & 1 else 0)
+    return product
+
+
+def zeros_behind(crc, length):
+    register = crc
+    for _ in range(8 * length):
+        register = register >> 1 ^ (0xEDB88320 if register & 1 else 0)
+    return register
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 63, 1000])
+def test_the_operator_appends_zero_bytes(length):
+    assert multiply(kernels.shift_operator(length), 0xDEADBEEF) == zeros_behind(0xDEADBEEF, length)
+
+
+def test_a_solid_block_is_stored_as_it_is():
+    block = labelblock.solid(7, (64, 64, 64))
+    stored = storedblock.store(block)
+    check = zlib.crc32(block) & 0xFFFF
+    assert stored == b"\x01\x01" + check.to_bytes(2, "little") + block
+    member = storedblock.gzip_member(stored, np.array([9], np.uint64))
+    assert gzip.decompress(member) == labelblock.solid(9, (64, 64, 64))
+    assert len(member) == 47
+
+
+def test_tables_longer_than_a_stored_deflate_block_are_cut():
+    volume = np.arange(32**3, dtype=np.uint64).reshape(32, 32, 32)
+    stored = storedblock.store(labelblock.encode(volume))
+    table = storedblock.read_table(stored) + np.uint64(5)
+    member = storedblock.gzip_member(stored, table)
+    assert (labelblock.decode(gzip.decompress(member)) == volume + np.uint64(5)).all()
+
+
+@pytest.mark.parametrize("labels", [8189, 8190, 8191, 16380])
+def test_tables_around_the_limit_of_a_stored_deflate_block(labels):
+    # 16 + 8 * 8190 is one byte more than 65,535.
+    volume = (np.arange(32**3, dtype=np.uint64) % np.uint64(labels)).reshape(32, 32, 32)
+    block = labelblock.encode(volume)
+    assert len(labelblock.table(block)) == labels
+    assert gzip.decompress(storedblock.gzip_member(storedblock.store(block))) == block
+
+
+@pytest.mark.skipif(shutil.which("gzip") is None, reason="no gzip command")
+def test_the_gzip_command_accepts_it():
+    for volume in (voronoi(1, 30), mixed(2), np.zeros((8, 8, 8), np.uint64)):
+        stored = storedblock.store(labelblock.encode(volume))
+        member = storedblock.gzip_member(stored, mapping_of(stored))
+        subprocess.run(["gzip", "-t"], input=member, check=True, timeout=60)
+
+
+def read_stream(stream):
+    reader = io.BytesIO(stream)
+    while header := reader.read(16):
+        x, y, z, length = struct.unpack("<iiiI", header)
+        payload = reader.read(length)
+        assert len(payload) == length
+        yield (x, y, z), gzip.decompress(payload)
+
+
+@pytest.mark.parametrize("form", ["list", "flat", "own"])
+def test_a_stream_of_blocks_is_that_of_dvid(form):
+    blocks = [
+        labelblock.encode(v)
+        for v in (noise(1, 3), mixed(2), np.full((8, 8, 8), 5, np.uint64), voronoi(3, 9))
+    ]
+    stored = [memoryview(storedblock.store(block)) for block in blocks]
+    tables = [mapping_of(value) for value in stored]
+    coords = np.array([(1, 2, 3), (-1, 0, 2**31 - 1), (0, 0, 0), (-(2**31), 5, 6)], np.int32)
+    given_tables = {"list": tables, "flat": np.concatenate(tables), "own": None}[form]
+    stream = storedblock.gzip_stream(stored, given_tables, coords)
+    want = blocks
+    if form != "own":
+        want = [labelblock.with_table(b, t) for b, t in zip(blocks, tables, strict=True)]
+    assert list(read_stream(stream)) == list(zip(map(tuple, coords.tolist()), want, strict=True))
+
+
+def test_no_blocks_are_an_empty_stream():
+    none = np.empty((0, 3), np.int32)
+    assert storedblock.gzip_stream([], None, none) == b""
+    assert storedblock.gzip_stream([], [], none) == b""
+
+
+def test_a_batch_shows_all_tables_behind_each_other():
+    blocks = [labelblock.encode(noise(seed, seed)) for seed in (1, 4, 2)]
+    batch = storedblock.StoredBatch([storedblock.store(block) for block in blocks])
+    starts = batch.table_starts.tolist()
+    assert starts == [0, 1, 5, 7]
+    for i, block in enumerate(blocks):
+        assert (batch.tables[starts[i] : starts[i + 1]] == labelblock.table(block)).all()
+    assert batch.gzip_stream() == b"".join(
+        storedblock.gzip_member(storedblock.store(block)) for block in blocks
+    )
+
+
+def test_real_cubes_take_little_more_than_their_gzip():
+    ours = theirs = 0
+    for cube in real_cubes().values():
+        block = labelblock.encode(cube)
+        stored = storedblock.store(block)
+        assert storedblock.load(stored) == block
+        ours += len(stored)
+        theirs += len(gzip.compress(block, 6))
+    assert ours < 1.2 * theirs
+
+
+def test_damage_is_reported():
+    stored = storedblock.store(labelblock.encode(noise(1, 5)))
+    with pytest.raises(CorruptStore, match="CRC|damaged"):
+        storedblock.load(stored[:8] + bytes([stored[8] ^ 1]) + stored[9:])
+    for bad in (b"", b"\x02" + stored[1:], stored[:40], stored[:1] + b"\x07" + stored[2:]):
+        with pytest.raises(CorruptStore):
+            storedblock.load(bad)
+        with pytest.raises(CorruptStore):
+            storedblock.gzip_member(bad)
+    with pytest.raises(CorruptStore):
+        storedblock.read_table(stored[:40])
+    with pytest.raises(CorruptStore, match="value 1 of 2"):
+        storedblock.StoredBatch([stored, b"\x01\x01" + bytes(20)])
+
+
+@pytest.mark.parametrize("labels", [1, 5])
+def test_any_flipped_bit_of_a_stored_block_is_noticed(labels):
+    block = labelblock.encode(noise(1, labels, (8, 8, 16)))
+    stored = storedblock.store(block)
+    for bit in range(8 * len(stored)):
+        bad = bytearray(stored)
+        bad[bit // 8] ^= 1 << bit % 8
+        try:
+            # Deflate has bits that mean nothing: unused ones at its end.
+            assert storedblock.load(bytes(bad)) == block
+            assert bit // 8 == len(stored) - 1
+        except CorruptStore:
+            pass
+        try:
+            member = storedblock.gzip_member(bytes(bad))
+            assert bit >= 8 * 56, "header and table are checked before they are copied"
+            assert len(member) == len(stored) + 10 + 5 + 8 - 16
+        except CorruptStore:
+            pass
+
+
+def test_a_stored_block_cut_off_anywhere_is_noticed():
+    stored = storedblock.store(labelblock.encode(noise(1, 5, (8, 8, 16))))
+    for length in range(len(stored)):
+        with pytest.raises(CorruptStore):
+            storedblock.load(stored[:length])
