@@ -1,0 +1,140 @@
+"""The row of a body: how large it is, who changed it last, and of which supervoxels it consists.
+
+The set is a few immutable *bases* (rows of their own, shared by all later rows of the body), for each
+of them the supervoxels that have left it, and a small array of supervoxels added since. So a row is
+short, and a merge or a cleave writes what it moves and not what the body holds.
+"""
+
+import struct
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.uint64]
+
+NO_LABELS: Labels = np.empty(0, np.uint64)
+NO_LABELS.flags.writeable = False
+
+_HEAD = struct.Struct("<BBHIIQ")
+_BASE = struct.Struct("<QQBxxxII")
+_LAST = struct.Struct("<QHHH")
+_HAS_LAST = 1
+_HAS_OVERRIDES = 2
+
+
+class Last(NamedTuple):
+    """The last mutation of a body, as its index shows it."""
+
+    mutation_id: int = 0
+    time: str = ""
+    """RFC 3339, or what a posted index said."""
+
+    user: str = ""
+    app: str = ""
+
+
+class Base(NamedTuple):
+    """An immutable part of a set, and what has left it."""
+
+    body: int
+    sequence: int
+    part: int
+    """Body, event and number within it that wrote the base: its key."""
+
+    size: int
+    """Supervoxels in the base, those that have left included."""
+
+    removed: Labels
+    """Those that have left, ascending."""
+
+
+class Body(NamedTuple):
+    """One body at one version."""
+
+    voxels: int = 0
+    count: int = 0
+    """Number of supervoxels."""
+
+    last: Last = Last()
+    bases: tuple[Base, ...] = ()
+    added: Labels = NO_LABELS
+    """Supervoxels in no base, ascending."""
+
+    overridden: bool = False
+    """Whether posted counts take the place of those of the voxels for some of its supervoxels."""
+
+
+def encode(body: Body) -> bytes:
+    """Return the value of a row."""
+    flags = (_HAS_LAST if body.last != _NO_LAST else 0) | (
+        _HAS_OVERRIDES if body.overridden else 0
+    )
+    pieces = [
+        _HEAD.pack(flags, len(body.bases), 0, len(body.added), body.count, body.voxels),
+    ]
+    if flags & _HAS_LAST:
+        texts = [text.encode()[:65535] for text in body.last[1:]]
+        pieces += (_LAST.pack(body.last.mutation_id, *map(len, texts)), *texts)
+    for base in body.bases:
+        pieces += (
+            _BASE.pack(base.body, base.sequence, base.part, base.size, len(base.removed)),
+            base.removed.tobytes(),
+        )
+    pieces.append(body.added.tobytes())
+    return b"".join(pieces)
+
+
+def encode_single(supervoxel: int, voxels: int) -> bytes:
+    """Return the value of a body of one supervoxel that was never changed."""
+    return _HEAD.pack(0, 0, 0, 1, 1, voxels) + supervoxel.to_bytes(8, "little")
+
+
+def decode(value: bytes) -> Body:
+    """Return the body of a row's value."""
+    flags, bases, _, added, count, voxels = _HEAD.unpack_from(value)
+    at = _HEAD.size
+    last = _NO_LAST
+    if flags & _HAS_LAST:
+        mutation_id, *lengths = _LAST.unpack_from(value, at)
+        at += _LAST.size
+        texts = []
+        for length in lengths:
+            texts.append(value[at : at + length].decode("utf-8", "replace"))
+            at += length
+        last = Last(mutation_id, *texts)
+    parts = []
+    for _ in range(bases):
+        body, sequence, part, size, removed = _BASE.unpack_from(value, at)
+        at += _BASE.size
+        gone = _labels(value, at, removed)
+        parts.append(Base(body, sequence, part, size, gone))
+        at += 8 * removed
+    return Body(
+        voxels,
+        count,
+        last,
+        tuple(parts),
+        _labels(value, at, added),
+        bool(flags & _HAS_OVERRIDES),
+    )
+
+
+def peek(value: bytes) -> tuple[int, int, bytes | None, bool]:
+    """Return voxels, count, supervoxels (u64, if all of them are in the row) and `overridden`.
+
+    A merge of many small bodies reads each of them so, without making an object of it.
+    """
+    flags, bases, _, added, count, voxels = _HEAD.unpack_from(value)
+    whole = None if bases else value[len(value) - 8 * added :]
+    return voxels, count, whole, bool(flags & _HAS_OVERRIDES)
+
+
+def _labels(value: bytes, at: int, count: int) -> Labels:
+    if not count:
+        return NO_LABELS
+    # A copy: a view at an odd address is of no use to kernels.
+    return np.frombuffer(value, np.uint64, count, at).copy()
+
+
+_NO_LAST = Last()

@@ -1,0 +1,148 @@
+"""Kernels of the mapping: the overlay of changed supervoxels, and the runs that lie in packs.
+
+A *stamp* names an event and orders what a version sees: ordinal << 44 | sequence. It is never 0.
+"""
+
+import numpy as np
+from numba import types
+
+from dvid_es.codecs.kernel import (
+    helper,
+    i64,
+    i64_out,
+    kernel,
+    load32,
+    load64,
+    u8,
+    u64,
+    u64_out,
+)
+
+SEQUENCE_BITS = 44
+"""Bits of the sequence in a stamp: 17 million million events, and a million versions above them."""
+
+RUN_HEADER = 16
+
+
+@helper
+def slot_of(key, slots):
+    """Return the first slot of a key in a table of 2**n slots."""
+    hashed = key * np.uint64(0x9E3779B97F4A7C15)
+    return np.int64((hashed ^ (hashed >> np.uint64(32))) & np.uint64(slots - 1))
+
+
+@kernel(types.int64(u64, u64, u64, types.int64, u64_out, i64_out, u64_out, u64_out, i64_out))
+def insert(svs, bodies, stamps, first_node, slot_sv, slot_head, node_stamp, node_body, node_next):
+    """Add one node for each entry in front of its chain; return how many slots were filled.
+
+    Others may read meanwhile: a node is complete before a chain shows it, a slot has its key before
+    its chain.
+    """
+    filled = 0
+    slots = len(slot_sv)
+    for i in range(len(svs)):
+        node = first_node + i
+        at = slot_of(svs[i], slots)
+        while slot_head[at] >= 0 and slot_sv[at] != svs[i]:
+            at = (at + 1) & (slots - 1)
+        node_stamp[node] = stamps[i]
+        node_body[node] = bodies[i]
+        node_next[node] = slot_head[at]
+        if slot_head[at] < 0:
+            slot_sv[at] = svs[i]
+            filled += 1
+        slot_head[at] = node
+    return filled
+
+
+@kernel(types.void(u64, i64, u64_out, i64_out))
+def rehash(old_sv, old_head, slot_sv, slot_head):
+    """Copy the chains of a table into a larger empty one."""
+    slots = len(slot_sv)
+    for i in range(len(old_sv)):
+        if old_head[i] < 0:
+            continue
+        at = slot_of(old_sv[i], slots)
+        while slot_head[at] >= 0:
+            at = (at + 1) & (slots - 1)
+        slot_sv[at] = old_sv[i]
+        slot_head[at] = old_head[i]
+
+
+@kernel(types.int64(u64, u64, i64, u64, u64, i64, i64, u64_out, u64_out))
+def look_up_overlay(
+    keys, slot_sv, slot_head, node_stamp, node_body, node_next, bounds, stamps, out
+):
+    """Write body and stamp of the newest node of each key that the bounds let through.
+
+    `bounds` holds for each ordinal the last sequence that is seen, -1 for versions that are not.
+    Keys without such a node keep what `out` and `stamps` hold. Returns how many have one.
+    """
+    slots = len(slot_sv)
+    found = 0
+    for i in range(len(keys)):
+        key = keys[i]
+        at = slot_of(key, slots)
+        while slot_head[at] >= 0 and slot_sv[at] != key:
+            at = (at + 1) & (slots - 1)
+        node = slot_head[at]
+        best = np.uint64(0)
+        body = np.uint64(0)
+        while node >= 0:
+            stamp = node_stamp[node]
+            if stamp > best:
+                ordinal = np.int64(stamp >> np.uint64(44))
+                if ordinal < len(bounds):
+                    if np.int64(stamp & np.uint64(0xFFFFFFFFFFF)) <= bounds[ordinal]:
+                        best = stamp
+                        body = node_body[node]
+            node = node_next[node]
+        if best > 0:
+            stamps[i] = best
+            out[i] = body
+            found += 1
+    return found
+
+
+@helper
+def run_shift(first, last, buckets):
+    """Return by how many bits the distance to the first supervoxel gives its bucket."""
+    span = last - first
+    shift = 0
+    while span >> np.uint64(shift) >= np.uint64(buckets):
+        shift += 1
+    return np.uint64(shift)
+
+
+@kernel(types.int64(u8, u64, types.uint64, u64_out, u64_out))
+def look_up_run(run, keys, stamp, stamps, out):
+    """Write the body of each key that is in a run and has an older stamp; return how many."""
+    buckets = np.int64(load32(run, 4))
+    count = np.int64(load64(run, 8))
+    if count == 0:
+        return 0
+    radix = 16
+    svs = radix + 4 * (buckets + 1)
+    bodies = svs + 8 * count
+    first = load64(run, svs)
+    last = load64(run, svs + 8 * (count - 1))
+    shift = run_shift(first, last, buckets)
+    found = 0
+    for i in range(len(keys)):
+        key = keys[i]
+        if key < first or key > last or stamps[i] >= stamp:
+            continue
+        bucket = np.int64((key - first) >> shift)
+        low = load32(run, radix + 4 * bucket)
+        high = load32(run, radix + 4 * bucket + 4)
+        while low < high:
+            middle = (low + high) >> 1
+            if load64(run, svs + 8 * middle) < key:
+                low = middle + 1
+            else:
+                high = middle
+        if low < count and load64(run, svs + 8 * low) == key:
+            out[i] = load64(run, bodies + 8 * low)
+            stamps[i] = stamp
+            found += 1
+    return found

@@ -1,0 +1,47 @@
+"""Sets of labels as ascending uint64 arrays."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = NDArray[np.uint64]
+
+
+def member(labels: Labels, of: Labels) -> NDArray[np.bool_]:
+    """Say of each of `labels` whether it is in the ascending array `of`."""
+    if not len(of):
+        return np.zeros(len(labels), bool)
+    places = np.searchsorted(of, labels)
+    places[places == len(of)] = 0
+    return of[places] == labels
+
+
+def union(first: Labels, second: Labels) -> Labels:
+    """Return the labels of two disjoint ascending arrays, ascending."""
+    if not len(first):
+        return second
+    if not len(second):
+        return first
+    places = np.searchsorted(first, second)
+    return np.insert(first, places, second)
+
+
+def without(labels: Labels, gone: Labels) -> Labels:
+    """Return the ascending `labels` that are not in the ascending array `gone`."""
+    if not len(gone) or not len(labels):
+        return labels
+    return labels[~member(labels, gone)]
+
+
+def from_bytes(data: bytes) -> Labels:
+    """Return the labels of little-endian bytes, in their order (read-only)."""
+    return np.frombuffer(data, "<u8").astype(np.uint64, copy=False)
+
+
+def to_bytes(labels: Labels) -> bytes:
+    """Return labels as little-endian bytes."""
+    return labels.astype("<u8", copy=False).tobytes()
+
+
+def from_ints(labels: list[int]) -> Labels:
+    """Return Python integers as labels, in their order."""
+    return np.array(labels, np.uint64)

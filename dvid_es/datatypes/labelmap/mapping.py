@@ -1,0 +1,235 @@
+"""Which body a supervoxel belongs to: rows of changes, runs of large posted mappings, identity.
+
+An entry may say anything: also identity, which ends an inherited entry, and 0 for an id that is no
+supervoxel any more. The newest entry that a view sees counts; without one a supervoxel is itself.
+
+Source: SVMap in datatype/labelmap/vmap.go (janelia-flyem/dvid), which follows first parents only; here
+the nearest ancestor over all parents counts, as for everything else.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvid_es.datatypes.labelmap import kernels_bodies as kernels
+from dvid_es.datatypes.labelmap import mapruns
+from dvid_es.datatypes.labelmap.overlay import JOURNAL, bounds_of, open_runs, overlay_of
+from dvid_es.datatypes.labelmap.temporal import make_keys, put_many
+from dvid_es.errors import VersionConflict
+from dvid_es.events import Record
+from dvid_es.projections import versioned
+from dvid_es.projections.catalog import checkpoint, instance_key
+from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.versions import View
+
+ENTRIES = 82
+"""Kind of the rows that hold one entry each."""
+
+Labels = NDArray[np.uint64]
+Found = NDArray[np.bool_]
+
+
+class Mapping:
+    """The mapping as one request sees it; its transaction holds committed events only."""
+
+    def __init__(self, txn: ReadTxn, instance_id: int, view: View) -> None:
+        """Use `at`."""
+        self._txn = txn
+        self._instance_id = instance_id
+        self._view = view
+        self._overlay = None
+        self._runs: list[mapruns.Run] = []
+        packs = getattr(txn, "packs", None)
+        if packs is None or not view.linear:
+            return  # below a version merge the rows decide, one by one
+        self._overlay = overlay_of(packs, instance_id)
+        self._overlay.catch_up(txn)
+        self._bounds = bounds_of(view, checkpoint(txn) - 1)
+        self._runs = open_runs(txn, instance_id, view)
+
+    @classmethod
+    def at(cls, txn: ReadTxn, instance_id: int, view: View) -> "Mapping":
+        """Return the mapping that `view` sees in the state of `txn`.
+
+        Never with the transaction of the writer: use `lookup_rows` there.
+        """
+        return cls(txn, instance_id, view)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is certain that each supervoxel is its own body."""
+        if self._overlay is not None:
+            return not self._runs and not self._overlay.nodes
+        return not _any_rows(self._txn, self._instance_id)
+
+    def map(self, labels: Labels) -> Labels:
+        """Return the body of each supervoxel as a new uint64[n]; 0 stays 0.
+
+        Raises:
+            VersionConflict: parents of a version merge disagree on one of them.
+        """
+        return self.look_up(labels)[0]
+
+    def look_up(self, labels: Labels) -> tuple[Labels, Found]:
+        """Return the body of each supervoxel, and whether there is an entry for it.
+
+        Raises:
+            VersionConflict: parents of a version merge disagree on one of them.
+        """
+        labels = np.ascontiguousarray(labels, np.uint64)
+        if self._overlay is None:
+            distinct, places = np.unique(labels, return_inverse=True)
+            bodies, found = lookup_rows(self._txn, self._instance_id, self._view, distinct)
+            return bodies[places], found[places]
+        out = labels.copy()
+        stamps = self._overlay.look_up(labels, self._bounds, out)
+        for run in self._runs:
+            kernels.look_up_run(run.data, labels, np.uint64(run.stamp), stamps, out)
+        out[labels == 0] = 0
+        return out, stamps > 0
+
+
+def lookup_rows(
+    txn: ReadTxn, instance_id: int, view: View, svs: Labels | Sequence[int]
+) -> tuple[Labels, Found]:
+    """Return like `Mapping.look_up` from the rows alone: for commands and folds.
+
+    They must see what earlier commands of their batch have changed, which nobody else may see yet.
+    """
+    svs = np.ascontiguousarray(svs, np.uint64)
+    out = svs.copy()
+    found = np.zeros(len(svs), bool)
+    runs = open_runs(txn, instance_id, view)
+    rows: list[versioned.Row | None] = [None] * len(svs)
+    if _any_entries(txn, instance_id):
+        rows = [versioned.read_row(txn, key, view) for key in entry_keys(instance_id, svs)]
+    elif not runs:
+        return out, found
+    hits = _hits(svs, runs)
+    for place, row in enumerate(rows):
+        candidates = [] if row is None else [(row.version, row.sequence, _body(row.value))]
+        candidates += [
+            (run.version, run.sequence, int(bodies[place]))
+            for run, (there, bodies) in zip(runs, hits, strict=True)
+            if there[place]
+        ]
+        if candidates:
+            out[place] = choose(candidates, view)
+            found[place] = True
+    out[svs == 0] = 0
+    return out, found
+
+
+def choose(candidates: list[tuple[int, int, int]], view: View) -> int:
+    """Return the body of the entry (version, sequence, body) that no other one supersedes.
+
+    Raises:
+        VersionConflict: parents of a version merge disagree.
+    """
+    candidates = sorted(candidates, reverse=True)
+    if view.linear or len(candidates) == 1:
+        return candidates[0][2]
+    newest: dict[int, int] = {}
+    for version, _, body in candidates:
+        newest.setdefault(version, body)
+    nearest = {
+        body
+        for version, body in newest.items()
+        if not any(view.is_ancestor(version, other) for other in newest)
+    }
+    if len(nearest) > 1:
+        raise VersionConflict(
+            "the parents of a version merge map a supervoxel to different bodies: post a mapping"
+        )
+    return nearest.pop()
+
+
+def entry_keys(instance_id: int, svs: Labels) -> list[bytes]:
+    """Return the keys of the entries of supervoxels, without suffix."""
+    columns = np.ascontiguousarray(svs, ">u8").view(np.uint8).reshape(len(svs), 8)
+    return make_keys(instance_id, ENTRIES, columns)
+
+
+def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> None:
+    """Add entries (each supervoxel once) to the rows and the journal; once in an event."""
+    if not len(svs):
+        return
+    order = np.argsort(svs, kind="stable")
+    svs, bodies = svs[order], np.ascontiguousarray(bodies[order], "<u8")
+    header = record.header
+    data = bodies.tobytes()
+    values = [data[at : at + 8] for at in range(0, len(data), 8)]
+    keys = entry_keys(header.instance, svs)
+    put_many(txn, keys, values, header.version, record.offset)
+    pairs = np.stack([svs.astype("<u8"), bodies], axis=1).tobytes()
+    journal = instance_key(header.instance, JOURNAL) + record.offset.to_bytes(8, "big")
+    txn.put(journal, header.version.to_bytes(4, "big") + pairs)
+
+
+def all_entries(txn: ReadTxn, instance_id: int, view: View) -> tuple[Labels, Labels]:
+    """Return all entries that a view sees, supervoxels ascending: uint64[n] and uint64[n]."""
+    prefix = instance_key(instance_id, ENTRIES)
+    svs, bodies, stamps = [], [], []
+    for key, row in versioned.scan_rows(txn, prefix, prefix + b"\xff" * 9, view):
+        svs.append(key[5:])
+        bodies.append(row.value)
+        stamps.append(row.version << kernels.SEQUENCE_BITS | row.sequence)
+    columns = [
+        (
+            np.frombuffer(b"".join(svs), ">u8").astype(np.uint64),
+            np.frombuffer(b"".join(bodies), "<u8").astype(np.uint64),
+            np.array(stamps, np.uint64),
+        )
+    ]
+    for run in open_runs(txn, instance_id, view):
+        columns.append((run.svs, run.bodies, np.full(len(run), run.stamp, np.uint64)))
+    columns = [column for column in columns if len(column[0])]
+    if len(columns) < 2:
+        return columns[0][:2] if columns else (np.empty(0, np.uint64), np.empty(0, np.uint64))
+    all_svs, all_bodies, all_stamps = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    order = np.lexsort((all_stamps, all_svs))
+    all_svs, all_bodies, all_stamps = all_svs[order], all_bodies[order], all_stamps[order]
+    last = np.append(all_svs[1:] != all_svs[:-1], True)
+    if not view.linear:
+        _settle(all_svs, all_bodies, all_stamps, last, view)
+    return all_svs[last], all_bodies[last]
+
+
+def _settle(svs: Labels, bodies: Labels, stamps: Labels, last: Found, view: View) -> None:
+    """Put the nearest body of each supervoxel into its last entry: the newest need not be it."""
+    starts = np.append(0, np.flatnonzero(last)[:-1] + 1)
+    mask = (1 << kernels.SEQUENCE_BITS) - 1
+    for start, stop in zip(starts.tolist(), np.flatnonzero(last).tolist(), strict=True):
+        if stop > start:
+            candidates = [
+                (int(stamps[at]) >> kernels.SEQUENCE_BITS, int(stamps[at]) & mask, int(bodies[at]))
+                for at in range(start, stop + 1)
+            ]
+            bodies[stop] = choose(candidates, view)
+
+
+def _body(value: bytes) -> int:
+    return int.from_bytes(value, "little")
+
+
+def _hits(svs: Labels, runs: list[mapruns.Run]) -> list[tuple[Found, Labels]]:
+    hits = []
+    for run in runs:
+        stamps, bodies = np.zeros(len(svs), np.uint64), np.zeros(len(svs), np.uint64)
+        kernels.look_up_run(run.data, svs, np.uint64(run.stamp), stamps, bodies)
+        hits.append((stamps > 0, bodies))
+    return hits
+
+
+def _any_entries(txn: ReadTxn, instance_id: int) -> bool:
+    prefix = instance_key(instance_id, ENTRIES)
+    pair = txn.seek(prefix)
+    return pair is not None and pair[0].startswith(prefix)
+
+
+def _any_rows(txn: ReadTxn, instance_id: int) -> bool:
+    prefix = instance_key(instance_id, mapruns.RUNS)
+    pair = txn.seek(prefix)
+    return _any_entries(txn, instance_id) or (pair is not None and pair[0].startswith(prefix))
+
