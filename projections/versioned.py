@@ -6,12 +6,12 @@ tombstone. At a version merge the nearest ancestor over all parents wins; two un
 are a conflict. Source: findMatch in datastore/datastore.go (janelia-flyem/dvid).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dvid_es.errors import VersionConflict
 from dvid_es.projections.txn import ReadTxn, WriteTxn
-from dvid_es.versions import UNBOUNDED, View, row_suffix
+from dvid_es.versions import UNBOUNDED, VersionGraph, View, row_suffix, split_suffix
 
 SUFFIX_BYTES = 12
 TOMBSTONE = b""
@@ -127,14 +127,66 @@ def _nearest(txn: ReadTxn, key: bytes, view: View, first: Row) -> Row:
 
 def _choose(candidates: list[Row], view: View) -> Row:
     """Return the one row that no other supersedes; a value beats a tombstone beside it."""
-    nearest = [
-        row
-        for row in candidates
-        if not any(view.is_ancestor(row.version, other.version) for other in candidates)
-    ]
+    nearest = _not_superseded(candidates, view)
     values = [row for row in nearest if row.value]
     if len({row.value for row in values}) > 1:
         raise VersionConflict(
             "the parents of a version merge hold unequal values here; write the value again to settle it"
         )
     return values[0] if values else nearest[0]
+
+
+def _not_superseded(candidates: list[Row], view: View) -> list[Row]:
+    return [
+        row
+        for row in candidates
+        if not any(view.is_ancestor(row.version, other.version) for other in candidates)
+    ]
+
+
+class Conflict(NamedTuple):
+    """A key that a view cannot read: parents of a version merge hold unequal values."""
+
+    key: bytes
+    rows: tuple[Row, ...]
+    """The nearest rows with a value, at least two of them unequal; newest version first."""
+
+
+def conflicts(txn: ReadTxn, start: bytes, stop: bytes, view: View) -> Iterator[Conflict]:
+    """Iterate over the keys in [start, stop) that `scan` leaves out because of a conflict."""
+    if view.linear:
+        return
+    bounds = view.bounds
+    key, candidates = b"", list[Row]()
+    for row, value in txn.scan(start, stop):
+        if row[:-SUFFIX_BYTES] != key:
+            yield from _in_conflict(key, candidates, view)
+            key, candidates = row[:-SUFFIX_BYTES], []
+        version, sequence = split_suffix(row)
+        seen = sequence <= bounds.get(version, -1)
+        if seen and not (candidates and candidates[-1].version == version):
+            candidates.append(Row(value, version, sequence))
+    yield from _in_conflict(key, candidates, view)
+
+
+def _in_conflict(key: bytes, candidates: list[Row], view: View) -> Iterator[Conflict]:
+    if len(candidates) > 1:
+        nearest = tuple(row for row in _not_superseded(candidates, view) if row.value)
+        if len({row.value for row in nearest}) > 1:
+            yield Conflict(key, nearest)
+
+
+def winner(rows: Sequence[Row], graph: VersionGraph, parents: Sequence[int]) -> Row:
+    """Return the row of a conflict that the first of `parents` sees.
+
+    A parent that sees none of them leaves the choice to the next one; one that sees several of them
+    is a version merge with that conflict in itself, and its own parents choose, in their order.
+    """
+    for parent in parents:
+        bounds = graph.view(parent).bounds
+        seen = [row for row in rows if row.sequence <= bounds.get(row.version, -1)]
+        if len(seen) == 1:
+            return seen[0]
+        if seen:
+            return winner(seen, graph, graph.by_id[parent].parents)
+    raise AssertionError("a row in conflict is seen by none of the parents")

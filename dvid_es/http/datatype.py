@@ -1,6 +1,6 @@
 """What a datatype gives to the server: its endpoints, folds, settings and texts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -8,7 +8,11 @@ from dvid_es.events import Event
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.fold import Fold
 from dvid_es.projections.txn import ReadTxn
+from dvid_es.projections.versioned import Row
 from dvid_es.versions import View
+
+Winner = Callable[[Sequence[Row]], Row]
+"""Chooses among the rows of a `versioned.Conflict`: the first parent's."""
 
 Handler = Callable[..., Any]
 """`async def handler(request: NodeRequest) -> HTTPResponse`, or the same without `async` when it
@@ -48,6 +52,14 @@ class Datatype:
 
     reads: frozenset[str] = frozenset()
     """POST endpoints that change nothing, such as "POST query": allowed on locked versions."""
+
+    conflicts: Callable[[ReadTxn, Instance, View], Iterable[str]] | None = None
+    """Names of the values that a view of a version merge cannot read, for people."""
+
+    resolve: Callable[[ReadTxn, Instance, View, Winner], Iterable[Event]] | None = None
+    """Events that settle these conflicts, to be folded at the version of the view, which is only about
+    to be made: each value becomes that of the row that `winner(rows)` chooses. Few events for many
+    values. None: a version merge of this type cannot be resolved."""
 
     syncs: frozenset[str] | None = None
     """Names of the datatypes that it may listen to; None if it never listens."""

@@ -1,0 +1,1 @@
+"""Repositories, versions and data instances: what every datatype stands on."""
