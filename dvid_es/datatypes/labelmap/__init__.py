@@ -2,12 +2,21 @@
 
 from pathlib import Path
 
-from dvid_es.datatypes.labelmap import blocks, instance_settings, svindex
+from dvid_es.datatypes.labelmap import (
+    blocks,
+    endpoints_settings,
+    endpoints_voxels,
+    extents,
+    fold_voxels,
+    instance_settings,
+    svindex,
+)
 from dvid_es.http.datatype import Datatype
 
 VOXEL_ROWS = {
     blocks.BLOCKS: "blocks",
     svindex.REGIONS: "supervoxel index",
+    extents.EXTENTS: "extents",
     svindex.BLOCK_COUNTS: "block counts",
     svindex.TOTALS: "supervoxel totals",
 }
@@ -15,9 +24,12 @@ VOXEL_ROWS = {
 LABELMAP = Datatype(
     name="labelmap",
     version="0.1",
-    endpoints={},
-    folds={},
+    endpoints={**endpoints_settings.ENDPOINTS, **endpoints_voxels.ENDPOINTS},
+    folds=fold_voxels.FOLDS,
     create=instance_settings.create,
+    extended=endpoints_settings.extended_info,
+    extents=endpoints_settings.extents_info,
+    reads=endpoints_voxels.READS,
     help=Path(__file__).with_name("HELP.txt").read_text(),
     projections=VOXEL_ROWS,
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Triple
+from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created
 from dvid_es.projections.catalog import Instance
 
@@ -30,14 +31,6 @@ DEFAULTS: dict[str, Any] = {
     "MaxDownresLevel": 0,
 }
 
-_COMPRESSIONS = {
-    "none": "No compression",
-    "snappy": "Go Snappy compression",
-    "lz4": "LZ4 compression",
-    "gzip": "gzip compression",
-    "jpeg": "JPEG compression",
-}
-_CHECKSUMS = {"none": "No checksum", "crc32": "CRC32 checksum"}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,20}\Z")
 
 
@@ -50,13 +43,10 @@ def create(config: Mapping[str, str]) -> Created:
     settings = changed(DEFAULTS, config)
     if "indexedlabels" in config:
         settings["IndexedLabels"] = _boolean(config["indexedlabels"])
-    checksum = config.get("checksum", "none").lower()
-    if checksum not in _CHECKSUMS:
-        raise InvalidRequest(f'unknown checksum "{checksum}": use none or crc32')
-    compression = _compression(config.get("compression", "gzip").lower())
+    compression, checksum = parse_compression(config, "gzip"), parse_checksum(config)
     if compression.startswith("gzip"):
-        checksum = "none"  # gzip has its own
-    return Created(settings, compression, _CHECKSUMS[checksum])
+        checksum = "No checksum"  # gzip has its own
+    return Created(settings, compression, checksum)
 
 
 def changed(settings: Mapping[str, Any], config: Mapping[str, str]) -> dict[str, Any]:
@@ -101,14 +91,6 @@ def voxel_size(values: Any) -> list[float]:
         if type(value) not in (int, float) or not 0 < value < math.inf:
             raise InvalidRequest(f"{value!r} is no resolution: a number above 0 is needed")
     return [int(value) if float(value).is_integer() else float(value) for value in values]
-
-
-def _compression(text: str) -> str:
-    name, colon, level = text.partition(":")
-    if name not in _COMPRESSIONS:
-        raise InvalidRequest(f'unknown compression "{name}": use one of {", ".join(_COMPRESSIONS)}')
-    number = _integer(level, "level of compression") if colon else -1
-    return f"{_COMPRESSIONS[name]}, level {number}"
 
 
 def _boolean(text: str) -> bool:

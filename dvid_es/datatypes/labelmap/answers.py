@@ -1,0 +1,98 @@
+"""Large answers: parts are made in kernel threads, ahead of the one that is being sent."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from dvid_es.http.node import OCTETS, PIECE_BYTES, NodeRequest
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Buffer = bytes | memoryview
+Part = Callable[[], Sequence[Buffer]]
+"""Makes some bytes of an answer, in a thread: buffers that nobody changes any more."""
+
+AHEAD = 2
+"""Parts in the making while one is sent."""
+
+
+async def in_threads(
+    request: NodeRequest, work: Callable[..., T], tasks: Iterable[tuple[Any, ...]]
+) -> list[T]:
+    """Run `work` with each of several arguments, side by side; return the results in order.
+
+    All have ended when this returns or raises, so nothing goes on behind the answer.
+    """
+    running = [asyncio.ensure_future(request.in_thread(work, *task)) for task in tasks]
+    results = await asyncio.gather(*running, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results  # type: ignore[return-value]
+
+
+def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut 0 ... count into spans of at most `size`."""
+    for start in range(0, count, size):
+        yield start, min(count, start + size)
+
+
+async def send_parts(
+    request: NodeRequest,
+    parts: Iterable[Part],
+    headers: dict[str, str] | None = None,
+    length: int | None = None,
+) -> None:
+    """Send an answer of many parts, `length` bytes in all if that is known.
+
+    The transaction of the request must have ended: a client may be slow. An error in the first part
+    is an ordinary one; later the connection is cut, so that nobody takes half for the whole.
+    """
+    waiting = iter(parts)
+    ahead: deque[Awaitable[Sequence[Buffer]]] = deque()
+
+    def start() -> None:
+        part = next(waiting, None)
+        if part is not None:
+            ahead.append(asyncio.ensure_future(request.in_thread(part)))
+
+    for _ in range(AHEAD):
+        start()
+    first = await ahead.popleft() if ahead else ()
+    known = {} if length is None else {"content-length": str(length)}
+    response = await request.raw.respond(
+        status=200,
+        headers={**request.common_headers(), **(headers or {}), **known},
+        content_type=OCTETS,
+    )
+    try:
+        pieces: Sequence[Buffer] = first
+        while True:
+            start()
+            for piece in _cut(pieces):
+                await response.send(piece)
+            if not ahead:
+                break
+            pieces = await ahead.popleft()
+        if length is None:
+            await response.eof()
+    except Exception:
+        logger.exception("the answer to %s %s was cut short", request.method, request.path)
+        request.raw.transport.abort()
+    finally:
+        for task in ahead:
+            task.cancel()  # type: ignore[attr-defined]
+
+
+def _cut(pieces: Sequence[Buffer]) -> Iterator[Buffer]:
+    """Cut buffers into pieces of at most 256 KiB, which is what the network takes best."""
+    for piece in pieces:
+        if len(piece) <= PIECE_BYTES:
+            yield piece
+        else:
+            view = memoryview(piece)
+            for at in range(0, len(view), PIECE_BYTES):
+                yield view[at : at + PIECE_BYTES]

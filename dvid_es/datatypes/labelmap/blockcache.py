@@ -1,0 +1,39 @@
+"""Inflated blocks that point look-ups met lately, found by the digest of what is stored.
+
+A digest names the content, so an entry is never out of date, whatever is written meanwhile.
+"""
+
+import threading
+from collections import OrderedDict
+
+BYTES_MAX = 128 << 20
+
+
+class BlockCache:
+    """Label blocks by digest; bounded, the least recently used go first. Any thread may use it."""
+
+    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+        """Keep up to `bytes_max` bytes."""
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, digest: bytes) -> bytes | None:
+        """Return a block, or None if it is not here."""
+        with self._lock:
+            block = self._kept.get(digest)
+            if block is not None:
+                self._kept.move_to_end(digest)
+            return block
+
+    def put(self, digest: bytes, block: bytes) -> None:
+        """Keep a block."""
+        with self._lock:
+            self._bytes += len(block) - len(self._kept.pop(digest, b""))
+            self._kept[digest] = block
+            while self._bytes > self._bytes_max:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+
+
+CACHE = BlockCache()
