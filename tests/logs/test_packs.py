@@ -1,0 +1,242 @@
+import logging
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from dvid_es.errors import CorruptPack, SettingsError
+from dvid_es.logs import FilePacks, PackReader
+from dvid_es.logs.disk import DISK
+from dvid_es.logs.packindex import open_index
+from tests.contracts.packs_contract import PacksContract, value
+from tests.logs.faults import CrashDisk
+
+
+class TestFilePacks(PacksContract):
+    def open_packs(self, folder: Path) -> FilePacks:
+        return FilePacks(folder)
+
+
+class TestFilePacksOfSmallFiles(PacksContract):
+    def open_packs(self, folder: Path) -> FilePacks:
+        return FilePacks(folder, pack_bytes=3000)
+
+
+VALUES = [value(number, 20 + number % 300) for number in range(300)]
+
+
+def fill(folder: Path, close: bool = True):
+    disk = CrashDisk()
+    packs = FilePacks(folder, pack_bytes=10_000, disk=disk)
+    refs = [ref for start in range(0, 300, 7) for ref in packs.put_many(VALUES[start : start + 7])]
+    packs.sync()
+    packs.close() if close else disk.crash()
+    return refs
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.pack"))
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_values_are_got_and_not_stored_again_after_another_start(tmp_path, close):
+    refs = fill(tmp_path, close)
+    before = size(tmp_path)
+    packs = FilePacks(tmp_path, pack_bytes=10_000)
+    assert len(list(tmp_path.glob("*.pack"))) > 4
+    assert packs.get_many(refs) == VALUES
+    assert packs.put_many(VALUES) == refs
+    assert size(tmp_path) == before
+    assert list(packs.verify()) == []
+    packs.close()
+
+
+def test_what_is_equal_in_one_batch_takes_place_once(tmp_path):
+    packs = FilePacks(tmp_path)
+    before = size(tmp_path)
+    packs.put_many([b"x" * 1000] * 50)
+    assert size(tmp_path) == before + 1032
+    packs.close()
+
+
+def test_files_and_folders_are_for_their_owner_alone(tmp_path):
+    old = os.umask(0)
+    try:
+        fill(tmp_path / "a" / "packs")
+    finally:
+        os.umask(old)
+    folder = tmp_path / "a" / "packs"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_a_second_opener_is_refused_and_a_reader_is_not(tmp_path):
+    refs = fill(tmp_path)
+    packs = FilePacks(tmp_path)
+    with pytest.raises(SettingsError, match="in use"):
+        FilePacks(tmp_path)
+    reader = PackReader(tmp_path)
+    assert reader.get_many(refs) == VALUES
+    new = packs.put(b"new")
+    assert reader.get(new) == b"new"
+    reader.close()
+    packs.close()
+
+
+@pytest.mark.parametrize("harm", ["missing", "cut", "flipped", "of another pack"])
+def test_an_index_that_is_missing_or_wrong_is_made_anew(tmp_path, harm, caplog):
+    refs = fill(tmp_path)
+    first, second = sorted(tmp_path.glob("*.index"))[:2]
+    whole = first.read_bytes()
+    if harm == "missing":
+        first.unlink()
+    elif harm == "cut":
+        os.truncate(first, len(whole) - 1)
+    elif harm == "flipped":
+        first.write_bytes(whole[:20] + b"\xff" + whole[21:])
+    else:
+        first.write_bytes(second.read_bytes())
+    with caplog.at_level(logging.INFO):
+        packs = FilePacks(tmp_path, pack_bytes=10_000)
+    assert "making the index" in caplog.text
+    assert first.read_bytes() == whole
+    assert packs.put_many(VALUES) == refs
+    packs.close()
+
+
+def test_an_index_finds_each_of_many_digests_and_no_other(tmp_path):
+    packs = FilePacks(tmp_path)
+    refs = packs.put_many([b"%d" % number for number in range(20_000)])
+    packs.close()
+    path = packs.path(1)
+    index = open_index(DISK, path, 1, path.stat().st_size)
+    for ref in refs[::7]:
+        assert index.find(ref.digest) == ref
+        assert index.find(ref.digest[:15] + bytes([ref.digest[15] ^ 1])) is None
+    for edge in (bytes(16), b"\xff" * 16):
+        assert index.find(edge) is None
+    ends = sorted(refs, key=lambda ref: ref.digest)
+    assert index.find(ends[0].digest) == ends[0]
+    assert index.find(ends[-1].digest) == ends[-1]
+
+
+def test_a_damaged_value_is_stored_again_when_it_is_put_again(tmp_path, caplog):
+    refs = fill(tmp_path)
+    for ref in (refs[0], refs[-1]):
+        path = tmp_path / f"{ref.pack:08d}.pack"
+        data = bytearray(path.read_bytes())
+        data[ref.offset + 5] ^= 1
+        path.write_bytes(data)
+    packs = FilePacks(tmp_path, pack_bytes=10_000)
+    for ref in (refs[0], refs[-1]):
+        with pytest.raises(CorruptPack, match=rf"{ref.pack:08d}\.pack, byte {ref.offset}: "):
+            packs.get(ref)
+    findings = list(packs.verify())
+    assert [(finding.path, finding.offset + 32) for finding in findings] == [
+        (str(packs.path(ref.pack)), ref.offset) for ref in (refs[0], refs[-1])
+    ]
+    again = packs.put_many([VALUES[0], VALUES[-1], VALUES[1]])
+    assert again[0] != refs[0]
+    assert again[1] != refs[-1]
+    assert again[2] == refs[1]
+    assert packs.get_many(again) == [VALUES[0], VALUES[-1], VALUES[1]]
+    assert packs.put(VALUES[0]) == again[0]
+    assert "stored again" in caplog.text
+    packs.close()
+
+
+def test_a_missing_pack_is_reported_and_the_others_are_served(tmp_path):
+    refs = fill(tmp_path)
+    lost = refs[0].pack
+    (tmp_path / f"{lost:08d}.pack").unlink()
+    packs = FilePacks(tmp_path, pack_bytes=10_000)
+    with pytest.raises(CorruptPack, match=r"00000001\.pack cannot be opened: .*Restore"):
+        packs.get(refs[0])
+    kept = [place for place, ref in enumerate(refs) if ref.pack != lost]
+    assert packs.get_many([refs[place] for place in kept]) == [VALUES[place] for place in kept]
+    packs.close()
+
+
+def test_a_torn_tail_is_passed_over_and_no_byte_is_cut_off(tmp_path):
+    refs = fill(tmp_path, close=False)
+    path = max(tmp_path.glob("*.pack"))
+    for tail in (b"\0" * 5000, b"\xf5VAL" * 300, os.urandom(999), VALUES[0], b"\xf5"):
+        with path.open("ab") as file:
+            file.write(tail)
+        whole = path.read_bytes()
+        disk = CrashDisk()
+        packs = FilePacks(tmp_path, pack_bytes=100_000, disk=disk)
+        assert path.read_bytes() == whole
+        new = packs.put(os.urandom(50))
+        data = packs.get(new)
+        assert packs.get_many(refs) == VALUES
+        disk.crash()
+        packs = FilePacks(tmp_path, pack_bytes=100_000)
+        assert packs.put(data) == new, "what follows a torn tail is found again"
+        assert packs.put_many(VALUES) == refs
+        assert any("left by a crash" in finding.problem for finding in packs.verify())
+        packs.close()
+        for index in tmp_path.glob("*.index"):
+            index.unlink()
+
+
+def test_a_pack_stored_in_a_pack_is_not_taken_for_values(tmp_path):
+    fill(tmp_path / "inner")
+    inner = (tmp_path / "inner" / "00000001.pack").read_bytes()
+    disk = CrashDisk()
+    packs = FilePacks(tmp_path / "outer", disk=disk)
+    ref = packs.put(inner)
+    disk.crash()
+    # Its head is damaged, so that the value is searched for heads.
+    path = tmp_path / "outer" / "00000001.pack"
+    data = bytearray(path.read_bytes())
+    data[ref.offset - 20] ^= 1
+    path.write_bytes(data)
+    packs = FilePacks(tmp_path / "outer")
+    assert packs.get(ref) == inner
+    assert packs._active.inherited == {}
+    packs.close()
+
+
+def test_references_to_one_pack_are_read_together(tmp_path):
+    refs = fill(tmp_path)
+
+    class CountingDisk(CrashDisk):
+        calls = 0
+
+        def pread(self, fd, length, offset):
+            self.calls += 1
+            return super().pread(fd, length, offset)
+
+    disk = CountingDisk()
+    reader = PackReader(tmp_path, disk)
+    reader.get_many(refs)
+    disk.calls = 0
+    assert reader.get_many(refs[::-1]) == VALUES[::-1]
+    assert disk.calls == len({ref.pack for ref in refs})
+    reader.close()
+
+
+def test_more_packs_than_files_may_be_open_are_read(tmp_path, monkeypatch):
+    refs = fill(tmp_path)
+    monkeypatch.setattr("dvid_es.logs.packread._OPEN_FILES", 2)
+    disk = CrashDisk()
+    reader = PackReader(tmp_path, disk)
+    for _ in range(2):
+        for ref, data in zip(refs, VALUES, strict=True):
+            assert reader.get(ref) == data
+            assert len(disk.paths) <= 2
+    reader.close()
+    assert disk.paths == {}
+
+
+def test_a_file_that_is_no_pack_is_refused(tmp_path):
+    fill(tmp_path)
+    last = max(tmp_path.glob("*.pack"))
+    last.write_bytes(b"no pack")
+    with pytest.raises(CorruptPack, match="not the header of a pack"):
+        FilePacks(tmp_path)
+    last.write_bytes((tmp_path / "00000001.pack").read_bytes())
+    with pytest.raises(CorruptPack, match="says that this is pack 1"):
+        FilePacks(tmp_path)
