@@ -12,6 +12,7 @@ written twice change nothing.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -134,8 +135,16 @@ def _read_counts(txn: ReadTxn, keys: Sequence[bytes], view: View) -> Counts:
 
 
 def change_blocks(txn: WriteTxn, record: Record, coords_zyx: Coords, counts: Counts) -> Change:
-    """Make blocks int32[n, 3] (ZYX order, distinct) add `counts` to the index, and no longer what
-    they added before; return what that does to supervoxels.
+    """Make blocks add `counts` to the index in place of what they added before.
+
+    Args:
+        txn: the index in it is changed.
+        record: the event that writes the blocks.
+        coords_zyx: int32[n, 3], distinct, in ZYX order.
+        counts: of these blocks.
+
+    Returns:
+        The supervoxels that have gained or lost voxels.
     """
     header = record.header
     instance, version, offset = header.instance, header.version, record.offset
@@ -194,7 +203,7 @@ def _put_regions(
         out_starts,
     )
     joined, bounds = out[: out_starts[-1]].tobytes(), out_starts.tolist()
-    values = [joined[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    values = [joined[a:b] for a, b in pairwise(bounds)]
     put_many(txn, keys, values, header.version, record.offset)
 
 

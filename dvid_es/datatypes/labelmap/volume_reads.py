@@ -1,4 +1,4 @@
-"""Answers to GET raw: a box of voxels as one compressed body, or in slabs that are sent while the next is made."""
+"""Answers to GET raw: a box of voxels in one go, or in slabs of which one is made while one is sent."""
 
 import threading
 from collections.abc import Iterator, Sequence

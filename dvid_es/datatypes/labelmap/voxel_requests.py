@@ -1,6 +1,6 @@
 """What requests for voxels say in their paths and options, checked.
 
-Source: handleDataRequest and handleVolume in datatype/labelmap/handlers.go, and dvid/dvid.go (janelia-flyem/dvid).
+Source: datatype/labelmap/handlers.go and dvid/point.go (janelia-flyem/dvid).
 """
 
 from typing import Annotated

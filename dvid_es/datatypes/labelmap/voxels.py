@@ -38,16 +38,11 @@ def changes(
     old_out,
     new_out,
 ):
-    """Compare the counts of blocks before and after; labels ascend in each block.
+    """Compare the counts of blocks before and after; return the number of changes.
 
-    Args:
-        old_starts ... new_counts: labels and counts of block i are [starts[i] : starts[i + 1]].
-        order: blocks in the order in which their changes are wanted.
-        labels_out ... new_out: label, position in `order`, old and new count of each change, to be
-            written.
-
-    Returns:
-        The number of changes.
+    Labels and counts of block i are [starts[i] : starts[i + 1]], ascending. `order` has the blocks in
+    the order in which their changes are wanted. Written are the label, the position in `order`, the
+    old and the new count of each change.
     """
     n = 0
     for place in range(len(order)):
@@ -79,13 +74,9 @@ def changes(
 def merge_rows(old, old_starts, group_starts, local, counts, out, out_starts):
     """Write new rows of the index: old rows with some blocks changed.
 
-    A row is n u16 numbers of blocks, ascending, then n u32 counts.
-
-    Args:
-        old, old_starts: the rows before, behind each other.
-        group_starts: changes [g : g + 1] are those of row g, ascending by block.
-        local, counts: number of the block and its new count; 0 takes the block out.
-        out, out_starts: the new rows behind each other, and where each begins.
+    A row is n u16 numbers of blocks, ascending, then n u32 counts; rows lie behind each other, `starts`
+    say where. Changes [group_starts[g] : group_starts[g + 1]] are those of row g, ascending: the number
+    of a block (`local`) and its new count, where 0 takes the block out.
     """
     at = 0
     for g in range(len(group_starts) - 1):
