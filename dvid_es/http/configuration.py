@@ -79,8 +79,7 @@ def parse_compression(config: Mapping[str, str], default: str = "lz4") -> str:
     if colon:
         if not _LEVEL.match(level):
             raise InvalidRequest(
-                f'unable to parse gzip compression level ("{level}").'
-                "  Should be 'gzip:<level>'"
+                f"unable to parse gzip compression level (\"{level}\").  Should be 'gzip:<level>'"
             )
         number = max(-1, min(9, int(level)))  # DVID takes any number and then does not compress
     elif name == "jpeg":

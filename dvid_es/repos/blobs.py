@@ -63,7 +63,9 @@ class StoreBlob:
         answer = f'{{"reference": "{reference}"}}'.encode()
         there = context.txn.get(blob_key(self.digest))
         if there is None:
-            return Decision((Outcome(event=BlobStored(hash=self.digest, value=self.value)),), answer)
+            return Decision(
+                (Outcome(event=BlobStored(hash=self.digest, value=self.value)),), answer
+            )
         if decode_bulk(there) != self.value and (
             context.txn.bulk(decode_bulk(there)) != context.txn.bulk(self.value)
         ):

@@ -107,7 +107,7 @@ class InstanceCreated(Event):
     checksum: str
     versioned: bool = True
     tags: dict[str, str] | None = None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
     """Plain values, by the names of the datatype."""
 
     line: str = ""

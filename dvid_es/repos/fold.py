@@ -228,7 +228,9 @@ def _change_instance(txn: WriteTxn, record: Record, **changes: object) -> None:
     _touch(txn, record)
 
 
-def _folds(*pairs: tuple[type[Event], Callable[[WriteTxn, Record], None]]) -> dict[type[Event], Fold]:
+def _folds(
+    *pairs: tuple[type[Event], Callable[[WriteTxn, Record], None]],
+) -> dict[type[Event], Fold]:
     return dict(pairs)
 
 

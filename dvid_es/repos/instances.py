@@ -126,9 +126,7 @@ class SetSyncs:
 def _partner(repo: Repo, instance: Instance, name: str, allowed: frozenset[str]) -> int:
     partner = repo.names.get(name)
     if partner is None:
-        raise InvalidRequest(
-            f'issue with requested sync name "{name}": invalid data instance name'
-        )
+        raise InvalidRequest(f'issue with requested sync name "{name}": invalid data instance name')
     if partner.id == instance.id:
         raise InvalidRequest(f'data "{name}" cannot be synced with itself')
     if partner.typename not in allowed:
@@ -146,12 +144,17 @@ def _named(repo: Repo, name: str) -> Instance:
     return found
 
 
-def _deleted(repo: Repo, name: str) -> Instance:
-    """Return the instance of this name that was deleted last."""
-    found = [item for item in repo.instances.values() if item.deleted and item.name == name]
+def deleted_instance(repo: Repo, name: str) -> Instance:
+    """Return the deleted instance with this data UUID, or the last one with this name.
+
+    Raises:
+        InvalidRequest: there is none.
+    """
+    deleted = [item for item in repo.instances.values() if item.deleted]
+    found = [item for item in deleted if name in (item.name, item.data_uuid)]
     if not found:
         raise InvalidRequest(f'there is no deleted data instance "{name}"')
-    return max(found, key=lambda item: item.id)
+    return max(found, key=lambda item: (item.data_uuid == name, item.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,20 +191,22 @@ class DeleteInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreInstance:
-    """Bring back the instance that was deleted last under a name, perhaps under another one."""
+    """Bring back a deleted instance, perhaps under another name."""
 
     name: str
+    """Its name, of several the last one, or its data UUID."""
+
     new: str = ""
     passcode: str = ""
 
     def decide(self, context: Context) -> Decision:
         """Return the event."""
         check_there(context)
-        instance = _deleted(context.repo, self.name)
+        instance = deleted_instance(context.repo, self.name)
         if instance.purged:
             raise InvalidRequest(f'data "{self.name}" was purged: it cannot come back')
         check_passcode(context, self.passcode)
-        name = self.new or self.name
+        name = self.new or instance.name
         check_name(context.repo, name)
         return Decision((Outcome(event=InstanceRestored(name=name), instance=instance.id),))
 

@@ -1,0 +1,81 @@
+"""JSON bodies as Go reads them into a struct: names in any case, null for nothing, the rest ignored.
+
+Source: encoding/json of Go's library, as used in server/web.go (janelia-flyem/dvid).
+"""
+
+import json
+from typing import Any
+
+from dvid_es.errors import InvalidRequest
+from dvid_es.http.wire import parse_json_object
+
+
+class Body:
+    """A JSON object of a request; a field of the wrong type is refused when it is asked for."""
+
+    def __init__(self, body: bytes, *, empty: bool = True) -> None:
+        """Parse; with `empty`, no body at all is an object without fields.
+
+        Raises:
+            InvalidRequest: not a JSON object.
+        """
+        values = parse_json_object(body, empty=empty)
+        self._values = {name.lower(): value for name, value in values.items()}
+
+    def text(self, name: str) -> str | None:
+        """Return a field of text, or None if it is missing or null.
+
+        Raises:
+            InvalidRequest: it is not text.
+        """
+        value = self._values.get(name)
+        if value is None or isinstance(value, str):
+            return value
+        raise _wrong(name, value, "string")
+
+    def texts(self, name: str) -> tuple[str, ...] | None:
+        """Return a field of a list of texts, or None if it is missing or null.
+
+        Raises:
+            InvalidRequest: it is not such a list.
+        """
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            raise _wrong(name, value, "array of strings")
+        for item in value:
+            if item is not None and not isinstance(item, str):
+                raise _wrong(name, item, "array of strings")
+        return tuple(item or "" for item in value)
+
+    def number(self, name: str) -> int | None:
+        """Return a field of a whole number, or None if it is missing or null.
+
+        Raises:
+            InvalidRequest: it is not a whole number of 64 bits.
+        """
+        value = self._values.get(name)
+        if value is None or (type(value) is int and 0 <= value < 1 << 64):
+            return value
+        raise _wrong(name, value, "whole number of 64 bits")
+
+
+def _wrong(name: str, value: Any, wanted: str) -> InvalidRequest:
+    shown = json.dumps(value)[:60]
+    return InvalidRequest(
+        f"Malformed JSON request in body: field '{name}' must be of type {wanted}, not {shown}"
+    )
+
+
+def string_map(body: bytes) -> dict[str, str]:
+    """Return a JSON object of texts; no body at all is an empty one, null values are "".
+
+    Raises:
+        InvalidRequest: it is not one.
+    """
+    values = parse_json_object(body, empty=True)
+    for name, value in values.items():
+        if value is not None and not isinstance(value, str):
+            raise _wrong(name, value, "string")
+    return {name: value or "" for name, value in values.items()}

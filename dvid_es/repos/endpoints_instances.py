@@ -1,0 +1,84 @@
+"""The endpoints that every data instance has: info, help, tags, sync, blobstore."""
+
+from sanic.response import HTTPResponse
+
+from dvid_es.errors import InvalidRequest, NotFound
+from dvid_es.events import INLINE_BYTES_MAX, Bulk
+from dvid_es.http.node import TEXT, NodeRequest, empty, octets, raw_json
+from dvid_es.repos.asking import json_answer, stores, write_to_repo
+from dvid_es.repos.blobs import StoreBlob, digest_of, parse_reference, read_blob
+from dvid_es.repos.bodies import Body, string_map
+from dvid_es.repos.documents import instance_document, sorted_by_bytes
+from dvid_es.repos.instances import SetSyncs, SetTags
+
+
+async def get_info(request: NodeRequest) -> HTTPResponse:
+    """GET info, and POST info of types that have nothing to change."""
+    document = await request.in_thread(
+        instance_document,
+        request.txn,
+        request.repo,
+        request.instance,
+        request.view,
+        request.server.datatypes,
+        stores(request),
+    )
+    return json_answer(document)
+
+
+def get_help(request: NodeRequest) -> HTTPResponse:
+    """GET help: the text of the datatype."""
+    datatype = request.server.datatypes[request.instance.typename]
+    return HTTPResponse(datatype.help, 200, content_type=TEXT)
+
+
+def get_tags(request: NodeRequest) -> HTTPResponse:
+    """GET tags: the same at every version."""
+    request.sequence = request.repo.sequence
+    return json_answer({"Tags": sorted_by_bytes(request.instance.tags)})
+
+
+async def post_tags(request: NodeRequest) -> HTTPResponse:
+    """POST tags[?replace=true]: add tags, or replace all of them."""
+    command = SetTags(tags=string_map(request.body), replace=request.flag("replace"))
+    await request.write(command)
+    return empty()
+
+
+async def post_sync(request: NodeRequest) -> HTTPResponse:
+    """POST sync[?replace=true] {"sync": "a,b"}: listen to these instances too, or only to these."""
+    instance = request.instance
+    allowed = request.server.datatypes[instance.typename].syncs
+    if allowed is None:
+        raise InvalidRequest(
+            f'Bad API call ({request.path}) for data "{instance.name}".'
+            f"  See API help at http://{request.raw.host}/api/help/{instance.typename}"
+        )
+    sync = Body(request.body).text("sync")
+    if sync is None:
+        raise InvalidRequest("Could not find 'sync' value in POSTed JSON to sync request.")
+    names = tuple(dict.fromkeys(name for name in sync.split(",") if name))
+    command = SetSyncs(names=names, allowed=allowed, replace=request.flag("replace"))
+    await request.write(command)
+    return empty()
+
+
+async def post_blobstore(request: NodeRequest) -> HTTPResponse:
+    """POST blobstore: store bytes, also at a committed version; the answer names them."""
+    data = request.body
+    digest = await request.in_thread(digest_of, data)
+    value: Bulk = data
+    if len(data) > INLINE_BYTES_MAX:
+        value = await request.in_thread(request.stream.packs.put, data)
+    return raw_json(await write_to_repo(request, StoreBlob(digest=digest, value=value)))
+
+
+async def get_blobstore(request: NodeRequest) -> HTTPResponse:
+    """GET blobstore/<reference>: bytes stored through any instance of the repository."""
+    if not request.words or not request.words[0]:
+        raise InvalidRequest("GET /blobstore requires reference")
+    reference = request.words[0]
+    data = await request.in_thread(read_blob, request.txn, parse_reference(reference))
+    if data is None:
+        raise NotFound(f'Reference "{reference}" not found')
+    return octets(data)
