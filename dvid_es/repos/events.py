@@ -10,7 +10,7 @@ from dvid_es.versions import UNBOUNDED
 
 
 @event(1, "repo.created")
-class RepoCreated(Event):
+class RepoCreated(Event, frozen=True, kw_only=True):
     """A repository and its root version, open, came into being."""
 
     root: str
@@ -21,7 +21,7 @@ class RepoCreated(Event):
 
 
 @event(2, "repo.described")
-class RepoDescribed(Event):
+class RepoDescribed(Event, frozen=True, kw_only=True):
     """Alias or description changed; None leaves one as it is."""
 
     alias: str | None = None
@@ -29,29 +29,29 @@ class RepoDescribed(Event):
 
 
 @event(3, "repo.log-appended")
-class RepoLogAppended(Event):
+class RepoLogAppended(Event, frozen=True, kw_only=True):
     """The log of the repository grew by lines."""
 
     lines: tuple[str, ...]
 
 
 @event(4, "repo.deleted")
-class RepoDeleted(Event):
+class RepoDeleted(Event, frozen=True, kw_only=True):
     """The repository is hidden; nothing is lost."""
 
 
 @event(5, "repo.restored")
-class RepoRestored(Event):
+class RepoRestored(Event, frozen=True, kw_only=True):
     """A deleted repository is back."""
 
 
 @event(6, "repo.purged")
-class RepoPurged(Event):
+class RepoPurged(Event, frozen=True, kw_only=True):
     """A deleted repository can never come back; its instances are purged next."""
 
 
 @event(10, "version.created")
-class VersionCreated(Event):
+class VersionCreated(Event, frozen=True, kw_only=True):
     """A version was made: a child, a branch, a tag or the merge of several parents."""
 
     id: int
@@ -72,21 +72,21 @@ class VersionCreated(Event):
 
 
 @event(11, "version.note-set")
-class VersionNoteSet(Event):
+class VersionNoteSet(Event, frozen=True, kw_only=True):
     """The note of the version in the header was replaced."""
 
     note: str
 
 
 @event(12, "version.log-appended")
-class VersionLogAppended(Event):
+class VersionLogAppended(Event, frozen=True, kw_only=True):
     """The log of the version in the header grew by lines."""
 
     lines: tuple[str, ...]
 
 
 @event(13, "version.committed")
-class VersionCommitted(Event):
+class VersionCommitted(Event, frozen=True, kw_only=True):
     """The version in the header was locked for good."""
 
     note: str | None = None
@@ -96,7 +96,7 @@ class VersionCommitted(Event):
 
 
 @event(20, "instance.created")
-class InstanceCreated(Event):
+class InstanceCreated(Event, frozen=True, kw_only=True):
     """A data instance came into being; the version in the header is where it was made."""
 
     id: int
@@ -115,40 +115,40 @@ class InstanceCreated(Event):
 
 
 @event(21, "instance.tags-set")
-class InstanceTagsSet(Event):
+class InstanceTagsSet(Event, frozen=True, kw_only=True):
     """The tags of the instance in the header are now these."""
 
     tags: dict[str, str]
 
 
 @event(22, "instance.syncs-set")
-class InstanceSyncsSet(Event):
+class InstanceSyncsSet(Event, frozen=True, kw_only=True):
     """The instance in the header now listens to these."""
 
     syncs: tuple[int, ...]
 
 
 @event(23, "instance.renamed")
-class InstanceRenamed(Event):
+class InstanceRenamed(Event, frozen=True, kw_only=True):
     """The instance in the header has another name; its data and its UUID are the same."""
 
     name: str
 
 
 @event(24, "instance.deleted")
-class InstanceDeleted(Event):
+class InstanceDeleted(Event, frozen=True, kw_only=True):
     """The instance in the header is hidden; nothing is lost."""
 
 
 @event(25, "instance.restored")
-class InstanceRestored(Event):
+class InstanceRestored(Event, frozen=True, kw_only=True):
     """A deleted instance is back, under this name."""
 
     name: str
 
 
 @event(26, "instance.purged")
-class InstancePurged(Event):
+class InstancePurged(Event, frozen=True, kw_only=True):
     """Rows of a deleted instance were dropped from the projections: it can never come back.
 
     One event drops so many rows that its transaction stays small; several finish the work. Log and packs
@@ -160,7 +160,7 @@ class InstancePurged(Event):
 
 
 @event(30, "blob.stored")
-class BlobStored(Event):
+class BlobStored(Event, frozen=True, kw_only=True):
     """Bytes were stored under their own hash."""
 
     hash: bytes

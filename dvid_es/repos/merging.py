@@ -192,7 +192,7 @@ def settle(
     """Return the events that settle all conflicts of these instances in a merge of `parents`."""
     graph, ordinal = with_child(txn.repo.graph, parents)
     view = graph.view(ordinal)
-    events = []
+    events: list[tuple[int, Event]] = []
     for number in instances:
         instance = txn.repo.instances[number]
         if instance.versioned:
