@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 EXIT_DIFFERENT = 3
 """Exit code when answers were wrong, differed, or a workload failed; 1 is that of other errors."""
 
+BUSY_LOAD = 0.5
+"""Load average per processor above which a warning is due."""
+
 
 def _list(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     if not wanted or context.resilient_parsing:
@@ -82,7 +85,7 @@ def bench(
     # Here, so that other commands start without numpy and its kernels.
     from dvid_es.bench import report, runner
     from dvid_es.bench.selection import select
-    from dvid_es.bench.volume import load
+    from dvid_es.bench.volume import load as load_volume
     from dvid_es.errors import DvidError
 
     pids = {"base": server_pid, "against": against_pid}
@@ -94,7 +97,8 @@ def bench(
                 stack.enter_context(closing(_prepared(name, url, pids[name], admintoken)))
                 for name, url in urls.items()
             ]
-            data = load(volume, size)
+            load = _load_average()
+            data = load_volume(volume, size)
         except DvidError as error:
             raise click.ClickException(str(error)) from None
         z, y, x = data.shape_zyx
@@ -112,7 +116,7 @@ def bench(
         )
         click.echo(report.as_table(results, [one.name for one in targets]))
         if json_file:
-            whole = report.as_json(results, targets, report.about(data))
+            whole = report.as_json(results, targets, report.about(data), load)
             json_file.write_text(json.dumps(whole, indent=1) + "\n")
     if any(result.problems for result in results):
         raise SystemExit(EXIT_DIFFERENT)
@@ -133,3 +137,12 @@ def _prepared(name: str, url: str, pid: int | None, admintoken: str) -> "Target"
     if target.pid is None:
         click.echo(f"{name}: process unknown, so no CPU times", err=True)
     return target
+
+
+def _load_average() -> float | None:
+    from dvid_es.bench.process import load_average, processors
+
+    load = load_average()
+    if load is not None and load > BUSY_LOAD * processors():
+        click.echo(f"this machine is busy (load {load:.1f}): wall times will be too long", err=True)
+    return load

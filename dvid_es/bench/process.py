@@ -94,6 +94,11 @@ def _ticks(pid: int, proc: Path) -> int | None:
     return int(words[11]) + int(words[12])
 
 
+def load_average() -> float | None:
+    """Return how many processes wanted to run in the last minute, or None where it is not told."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,7 +15,10 @@ FORMAT = 1
 
 
 def as_json(
-    results: Sequence[Result], targets: Sequence[Target], volume: dict[str, Any]
+    results: Sequence[Result],
+    targets: Sequence[Target],
+    volume: dict[str, Any],
+    load_before: float | None = None,
 ) -> dict[str, Any]:
     """Return everything that was measured as plain JSON values.
 
@@ -23,6 +26,7 @@ def as_json(
         results: of all workloads.
         targets: the servers, `base` first.
         volume: what is said about the data.
+        load_before: the machine's load average when the bench began.
     """
     return {
         "format": FORMAT,
@@ -30,6 +34,7 @@ def as_json(
             "system": platform.platform(),
             "processors": process.processors(),
             "python": platform.python_version(),
+            "load_before": load_before,
         },
         "volume": volume,
         "servers": {one.name: _server(one) for one in targets},

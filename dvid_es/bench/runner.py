@@ -3,6 +3,7 @@
 Two servers take turns repeat by repeat, so that whatever else the machine does meets both alike.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,11 @@ from dvid_es.bench.workloads.base import Finding, Workload
 from dvid_es.errors import DvidError
 
 Say = Callable[[str], None]
+
+QUIET_S = 0.05
+"""A server is quiet when it uses at most one clock tick of CPU in this time."""
+
+SETTLE_AT_MOST_S = 3.0
 
 
 @dataclass
@@ -76,6 +82,7 @@ def run_one(workload: Workload, targets: Sequence[Target], repeats: int, say: Sa
     samples: dict[str, list[Sample]] = {one.name: [] for one in working}
     for _ in range(repeats):
         for one in list(working):
+            settle(targets)
             if not _try(result, one, lambda one: samples[one.name].append(workload.measure(one))):
                 working.remove(one)
     findings: dict[str, Finding] = {}
@@ -90,6 +97,26 @@ def run_one(workload: Workload, targets: Sequence[Target], repeats: int, say: Sa
     if len({finding.fingerprint for finding in findings.values()}) > 1:
         result.problems.append("the answers of the two servers differ")
     return result
+
+
+def settle(targets: Sequence[Target], pause: Callable[[float], None] = time.sleep) -> None:
+    """Wait until no server works any more, so that none is measured while another tidies up.
+
+    A server that never rests is waited for SETTLE_AT_MOST_S; one whose process is unknown, never.
+    """
+    before = [one.cpu_seconds() for one in targets]
+    for _ in range(round(SETTLE_AT_MOST_S / QUIET_S)):
+        if all(cpu is None for cpu in before):
+            return
+        pause(QUIET_S)
+        after = [one.cpu_seconds() for one in targets]
+        used = [
+            b - a for a, b in zip(before, after, strict=True) if a is not None and b is not None
+        ]
+        # Ticks are 10 ms; a little more allows for their sum not being exact.
+        if all(seconds <= 0.011 for seconds in used):
+            return
+        before = after
 
 
 def _try(result: Result, target: Target, action: Callable[[Target], object]) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from dvid_es.bench import report
 from dvid_es.bench.figures import MILLISECONDS, Bar, Sample
-from dvid_es.bench.runner import run, run_one
+from dvid_es.bench.runner import run, run_one, settle
 from dvid_es.bench.target import Target, TargetError
 from dvid_es.bench.workloads.base import Finding, Workload
 
@@ -51,6 +51,30 @@ def test_servers_take_turns(targets):
     run_one(workload, targets, 2, silent)
     measured = [name for step, name in workload.order if step == "measure"]
     assert measured == ["base", "against", "base", "against"]
+
+
+class Busy:
+    """A server that uses CPU for some looks and rests then."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.seconds = 0.0
+
+    def cpu_seconds(self) -> float:
+        self.seconds += 0.05 if self.looks > 0 else 0.0
+        self.looks -= 1
+        return self.seconds
+
+
+@pytest.mark.parametrize(("looks", "pauses"), [([0, 0], 1), ([4, 2], 4), ([9999, 0], 60)])
+def test_nothing_is_measured_before_all_servers_rest(looks, pauses):
+    waited: list[float] = []
+    settle([Busy(one) for one in looks], waited.append)
+    assert len(waited) == pauses
+
+
+def test_servers_of_unknown_process_are_not_waited_for(targets):
+    settle(targets, lambda _: pytest.fail("waited for nothing"))
 
 
 def test_medians_are_compared(targets):
