@@ -5,6 +5,7 @@ from importlib.resources import files
 
 from dvid_es.datatypes.keyvalue.endpoints import ENDPOINTS
 from dvid_es.datatypes.keyvalue.fold import FOLDS
+from dvid_es.datatypes.keyvalue.merging import conflicts, resolve
 from dvid_es.datatypes.keyvalue.rows import VALUES
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
@@ -21,6 +22,8 @@ KEYVALUE = Datatype(
     endpoints=ENDPOINTS,
     folds=FOLDS,
     create=_create,
+    conflicts=conflicts,
+    resolve=resolve,
     help=files(__name__).joinpath("HELP.txt").read_text("utf-8"),
     projections={VALUES: "keyvalue values"},
 )
