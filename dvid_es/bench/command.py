@@ -3,15 +3,22 @@
 import json
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 if TYPE_CHECKING:
     from dvid_es.bench.target import Target
 
-EXIT_DIFFERENT = 3
-"""Exit code when answers were wrong, differed, or a workload failed; 1 is that of other errors."""
+# The exit codes of all commands, see docs/cli.md.
+EXIT_DIFFERENT = 1
+"""Answers were wrong, the servers' answers differed, or a workload failed."""
+
+EXIT_REFUSED = 4
+"""No such file or workload, or the server refused what the bench needs."""
+
+EXIT_UNREACHABLE = 6
+"""A server does not answer."""
 
 BUSY_LOAD = 0.5
 """Load average per processor above which a warning is due."""
@@ -79,7 +86,7 @@ def bench(
     and leaves behind. Medians, extremes, CPU time of the servers and ratios go to stdout as a table.
 
     A ratio above 1 means that --against is better. "must" and "goal" are the ratios that dvid_es is
-    held to against the original DVID. The exit code is 3 when an answer was wrong or the servers'
+    held to against the original DVID. The exit code is 1 when an answer was wrong or the servers'
     answers differ.
     """
     # Here, so that other commands start without numpy and its kernels.
@@ -100,7 +107,7 @@ def bench(
             load = _load_average()
             data = load_volume(volume, size)
         except DvidError as error:
-            raise click.ClickException(str(error)) from None
+            _fail(str(error), EXIT_REFUSED)
         z, y, x = data.shape_zyx
         click.echo(
             f"{data.name}: {x} x {y} x {z} voxels, {len(data.blocks)} blocks of"
@@ -123,7 +130,7 @@ def bench(
 
 
 def _prepared(name: str, url: str, pid: int | None, admintoken: str) -> "Target":
-    from dvid_es.bench.target import Target, TargetError
+    from dvid_es.bench.target import Target, TargetError, TargetUnreachable
 
     try:
         target = Target(name, url, admintoken, pid)
@@ -133,10 +140,16 @@ def _prepared(name: str, url: str, pid: int | None, admintoken: str) -> "Target"
         target.prepare()
     except TargetError as error:
         target.close()
-        raise click.ClickException(str(error)) from None
+        code = EXIT_UNREACHABLE if isinstance(error, TargetUnreachable) else EXIT_REFUSED
+        _fail(str(error), code)
     if target.pid is None:
         click.echo(f"{name}: process unknown, so no CPU times", err=True)
     return target
+
+
+def _fail(text: str, code: int) -> NoReturn:
+    click.echo(f"Error: {text}", err=True)
+    raise SystemExit(code)
 
 
 def _load_average() -> float | None:

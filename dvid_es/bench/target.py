@@ -22,6 +22,10 @@ class TargetError(Exception):
     """A server cannot be reached, or refused what a bench needs."""
 
 
+class TargetUnreachable(TargetError):
+    """No server answers there, or it hung up."""
+
+
 class Target:
     """A server and the bench's repository on it."""
 
@@ -79,7 +83,7 @@ class Target:
             answer = self.connection.send(method, path, body, kind)
         except (OSError, MalformedAnswer) as error:
             self.connection.close()
-            raise TargetError(f"{self.name}: {method} {path}: {error}") from error
+            raise TargetUnreachable(f"{self.name}: {method} {path}: {error}") from error
         if answer.status != 200:
             text = answer.body()[:400].decode("utf-8", "replace").strip()
             raise TargetError(f"{self.name}: {method} {path}: {answer.status} {text}")

@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from dvid_es.bench import bench
-from dvid_es.bench.command import EXIT_DIFFERENT
+from dvid_es.bench.command import EXIT_DIFFERENT, EXIT_REFUSED, EXIT_UNREACHABLE
 
 pytestmark = pytest.mark.usefixtures("short_repeats")
 QUICK = ["--size", "64", "--repeat", "1", "--admintoken", "secret"]
@@ -46,19 +46,19 @@ def test_a_wrong_server_is_reported_and_the_exit_code_says_so(serve, stub, secon
 
 def test_a_server_that_is_not_there_is_an_error_in_one_line():
     done = invoke("--base", "http://127.0.0.1:1", "--size", "64")
-    assert done.exit_code == 1
+    assert done.exit_code == EXIT_UNREACHABLE
     assert done.stderr.startswith("Error: base: GET /api/server/info:")
 
 
 def test_a_server_that_refuses_a_repository_is_told_with_its_text(serve, stub):
     done = invoke("--base", serve(stub.handle), "--size", "64")
-    assert done.exit_code == 1
+    assert done.exit_code == EXIT_REFUSED
     assert "400 no admin" in done.stderr
 
 
 def test_an_unknown_workload_names_the_nearest(serve, stub):
     done = invoke("--base", serve(stub.handle), "--workload", "sparsvol", *QUICK)
-    assert done.exit_code == 1
+    assert done.exit_code == EXIT_REFUSED
     assert "did you mean sparsevol?" in done.stderr
     assert stub.requests == []
 
