@@ -126,6 +126,8 @@ class InstanceSyncsSet(Event, frozen=True, kw_only=True):
     """The instance in the header now listens to these."""
 
     syncs: tuple[int, ...]
+    line: str = ""
+    """Line in the log of the repository."""
 
 
 @event(23, "instance.renamed")

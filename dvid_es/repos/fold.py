@@ -171,6 +171,7 @@ def instance_syncs_set(txn: WriteTxn, record: Record) -> None:
     """Replace the syncs."""
     facts: e.InstanceSyncsSet = record.event  # type: ignore[assignment]
     _change_instance(txn, record, syncs=facts.syncs)
+    _touch(txn, record, log=txn.repo.document.log + _timed(record, (facts.line,)))
 
 
 def instance_renamed(txn: WriteTxn, record: Record) -> None:

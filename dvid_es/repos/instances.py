@@ -120,7 +120,10 @@ class SetSyncs:
         syncs = tuple(dict.fromkeys((*earlier, *wanted)))
         if syncs == instance.syncs:
             return Decision(())
-        return Decision((Outcome(event=InstanceSyncsSet(syncs=syncs)),))
+        instances = context.repo.instances
+        shown = " ".join(f"{instances[number].data_uuid}:{{}}" for number in syncs)
+        line = f'Data instance "{instance.name}" set to sync with map[{shown}]'
+        return Decision((Outcome(event=InstanceSyncsSet(syncs=syncs, line=line)),))
 
 
 def _partner(repo: Repo, instance: Instance, name: str, allowed: frozenset[str]) -> int:
