@@ -158,6 +158,12 @@ class Packs(Protocol):
                 file and byte offset.
         """
 
+    def view(self, ref: PackRef) -> memoryview:
+        """Return a value where it lies, read-only, verified as `get` does.
+
+        For large values that are kept and looked into: nothing of it need stay in memory.
+        """
+
     def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
         """Return values in the order of `refs`; neighbours in a pack are read together."""
 

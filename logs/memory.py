@@ -95,6 +95,10 @@ class MemoryPacks:
             raise CorruptPack(f"pack {ref.pack} in memory: wrong value at offset {ref.offset}")
         return value
 
+    def view(self, ref: PackRef) -> memoryview:
+        """Return a value; see `Packs.view`."""
+        return memoryview(self.get(ref))
+
     def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
         """Return values in the order of `refs`."""
         return [self.get(ref) for ref in refs]

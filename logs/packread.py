@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dvid_es.errors import CorruptPack
 from dvid_es.logs.base import MAX_VALUE_BYTES, PackRef
-from dvid_es.logs.checksums import crc32c_extend
+from dvid_es.logs.checksums import crc32c
 from dvid_es.logs.disk import DISK, Disk, read_all
 from dvid_es.logs.packfile import HEAD_BYTES, HEADER_BYTES, check_header, pack_name
 
@@ -61,6 +61,8 @@ class PackReader:
         For large values that are looked into for as long as the repository is open. The mapping
         lives as long as the view of it.
         """
+        if not ref.length:
+            return memoryview(self.get(ref))
         handle = self._handle(ref)
         start = ref.offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
         skip = ref.offset - start
@@ -157,7 +159,7 @@ class PackReader:
             ) from error
 
     def _check(self, ref: PackRef, data: bytes | memoryview) -> None:
-        if len(data) == ref.length and crc32c_extend(0, data) == ref.checksum:
+        if len(data) == ref.length and crc32c(data) == ref.checksum:
             return
         problem = (
             "are not what was written"

@@ -261,6 +261,7 @@ class FilePacks(PackReader):
                 logger.warning("the index of %s was not written: %s", self._active.path, error)
             finally:
                 self._halted = self._halted or "they are closed"
+                self._active.release()
                 self._release()
 
     def _check_usable(self) -> None:

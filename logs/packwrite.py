@@ -30,12 +30,23 @@ class ActivePack:
         self._disk = disk
         self.path = path
         self.number = number
-        self.handle = handle
+        self._handle: Handle | None = handle
         self.size = size
         self.refs = refs
         """Its values by digest."""
         self.inherited: dict[bytes, PackRef] = {}
         """Values of an earlier process that may never have been synced; see `renew`."""
+
+    @property
+    def handle(self) -> Handle:
+        """The open file."""
+        if self._handle is None:
+            raise WritesHalted(f"{self.path} is closed")
+        return self._handle
+
+    def release(self) -> None:
+        """Let go of the file; it closes when no reader uses it."""
+        self._handle = None
 
     @classmethod
     def start(cls, disk: Disk, path: Path, number: int) -> "ActivePack":

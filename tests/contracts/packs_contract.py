@@ -77,6 +77,13 @@ class PacksContract:
         data = value(1, 3_000_001)
         assert packs.get(packs.put(memoryview(data))) == data
 
+    def test_a_value_may_be_viewed_where_it_lies(self, packs):
+        values = [b"", value(1), value(2, 500_001)]
+        for ref, data in zip(packs.put_many(values), values, strict=True):
+            view = packs.view(ref)
+            assert view == data
+            assert view.readonly
+
     def test_many_values_are_put_at_once(self, packs):
         values = [value(number, 9 + number % 5) for number in range(3000)]
         assert packs.get_many(packs.put_many(values)) == values
@@ -103,6 +110,8 @@ class PacksContract:
         ):
             with pytest.raises(CorruptPack):
                 packs.get(wrong)
+            with pytest.raises(CorruptPack):
+                packs.view(wrong)
             with pytest.raises(CorruptPack):
                 packs.get_many([ref, wrong, ref])
 

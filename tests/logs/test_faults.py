@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dvid_es.errors import CorruptPack, Damage, SettingsError, StorageFull, WritesHalted
-from dvid_es.logs import FileLog, FilePacks
+from dvid_es.logs import FileLog, FilePacks, PackReader
+from dvid_es.logs.packcheck import verify_pack
 from tests.contracts.log_contract import entry, stored
 from tests.contracts.packs_contract import value
 from tests.logs.faults import FaultyDisk
@@ -267,7 +268,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from dvid_es.errors import StorageFull
-from dvid_es.logs import FileLog, FilePacks
+from dvid_es.logs import FileLog, FilePacks, PackReader
+from dvid_es.logs.packcheck import verify_pack
 from tests.contracts.log_contract import entry, stored
 
 folder = Path(sys.argv[1])
@@ -316,3 +318,115 @@ def test_a_lock_that_cannot_be_opened_says_why(scratch):
         FilePacks(scratch / "packs", disk=FaultyDisk(("open",), 1))
     with pytest.raises(SettingsError):
         FileLog(scratch / "log")
+
+
+START_FAILURES = [
+    pytest.param(kinds, error, id=f"{kinds[0]}-{errno.errorcode[error]}")
+    for kinds in (("open",), ("pread",), ("pwritev", "truncate"), ("sync_data", "sync_folder"))
+    for error in (errno.EIO, errno.ENOSPC)
+]
+
+
+@pytest.mark.parametrize(("kinds", "error"), START_FAILURES)
+def test_a_start_that_fails_anywhere_changes_nothing_and_leaves_no_file_open(scratch, kinds, error):
+    log = FileLog(scratch / "log", "stream", segment_bytes=600)
+    packs = FilePacks(scratch / "packs", pack_bytes=900)
+    refs = packs.put_many([value(number) for number in range(30)])
+    for number in range(20):
+        log.append([entry(number)])
+    log.close()
+    packs.close()
+    with max((scratch / "log").glob("*.log")).open("ab") as file:
+        file.write(b"torn")
+    min((scratch / "packs").glob("*.index")).unlink()
+    for opener in (
+        lambda disk: FileLog(scratch / "log", disk=disk),
+        lambda disk: FilePacks(scratch / "packs", disk=disk),
+    ):
+        for nth in range(1, 1000):
+            disk = FaultyDisk(kinds, nth, error)
+            try:
+                opener(disk).close()
+            except (StorageFull, WritesHalted, Damage):
+                assert disk.failed
+            assert disk.paths == {}
+            if not disk.failed:
+                break
+        assert nth > 1
+    log, packs = FileLog(scratch / "log"), FilePacks(scratch / "packs")
+    assert list(log.read()) == [stored(number) for number in range(20)]
+    assert packs.get_many(refs) == [value(number) for number in range(30)]
+    log.close()
+    packs.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(errno.EIO, WritesHalted), (errno.EDQUOT, StorageFull)]
+)
+def test_a_value_of_a_killed_process_that_cannot_be_written_again_is_not_named(
+    scratch, error, kind
+):
+    disk = FaultyDisk()
+    packs = FilePacks(scratch, disk=disk)
+    ref = packs.put(value(1))
+    disk.crash()
+    disk = FaultyDisk(("pwritev",), 1, error)
+    packs = FilePacks(scratch, disk=disk)
+    with pytest.raises(kind, match="again"):
+        packs.put(value(1))
+    assert packs.get(ref) == value(1)
+    if kind is StorageFull:
+        assert packs.put(value(1)) == ref
+    packs.close()
+
+
+def test_a_cut_that_fails_after_a_failed_write_halts(scratch):
+    kinds = ("pwritev", "truncate")
+    for opener, write in (
+        (lambda disk: FileLog(scratch / "log", "s", disk=disk), lambda log: log.append([entry(0)])),
+        (lambda disk: FilePacks(scratch / "packs", disk=disk), lambda packs: packs.put(value(1))),
+    ):
+        disk = FaultyDisk((), 1, errno.ENOSPC, lasting=True)
+        opened = opener(disk)
+        disk.kinds = frozenset(kinds)
+        with pytest.raises(WritesHalted, match="could not be undone"):
+            write(opened)
+        disk.mend()
+        with pytest.raises(WritesHalted):
+            write(opened)
+        opened.close()
+
+
+def test_verify_says_what_it_cannot_read(scratch):
+    packs = FilePacks(scratch)
+    packs.put(value(1))
+    packs.close()
+    for kinds, problem in ((("open",), "cannot be opened"), (("pread",), "cannot be read")):
+        findings = list(verify_pack(FaultyDisk(kinds, 1), scratch / "00000001.pack", 1))
+        assert [problem in finding.problem for finding in findings] == [True]
+
+
+def test_a_value_that_cannot_be_mapped_says_why(scratch):
+    class UnsizedDisk(FaultyDisk):
+        def size(self, fd):
+            raise OSError(errno.EIO, "no size")
+
+    packs = FilePacks(scratch)
+    ref = packs.put(value(1))
+    packs.close()
+    with pytest.raises(CorruptPack, match=r"cannot be mapped: .*no size"):
+        PackReader(scratch, UnsizedDisk()).view(ref)
+
+
+def test_an_index_that_cannot_be_read_costs_a_copy_and_no_more(scratch, caplog):
+    packs = FilePacks(scratch, pack_bytes=900)
+    refs = packs.put_many([value(number) for number in range(6)])
+    packs.put_many([value(number) for number in range(6, 12)])
+    index = packs._indexes[0]
+    index._disk = FaultyDisk(("pread",), 1, lasting=True)
+    again = packs.put(value(1))
+    assert again != refs[1]
+    assert packs.get(again) == value(1)
+    assert "cannot be read" in caplog.text
+    assert index.load() is None
+    packs.close()

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from dvid_es.errors import CorruptPack, SettingsError
-from dvid_es.logs import FilePacks, PackReader
+from dvid_es.logs import FilePacks, PackReader, PackRef
+from dvid_es.logs.base import MAX_VALUE_BYTES
+from dvid_es.logs.checksums import crc32c
 from dvid_es.logs.disk import DISK
+from dvid_es.logs.packcheck import verify_pack
+from dvid_es.logs.packfile import decode_head, encode_head
 from dvid_es.logs.packindex import open_index
 from tests.contracts.packs_contract import PacksContract, value
 from tests.logs.faults import CrashDisk
@@ -240,3 +244,63 @@ def test_a_file_that_is_no_pack_is_refused(tmp_path):
     last.write_bytes((tmp_path / "00000001.pack").read_bytes())
     with pytest.raises(CorruptPack, match="says that this is pack 1"):
         FilePacks(tmp_path)
+
+
+def test_of_two_threads_that_put_an_equal_value_one_stores_it(tmp_path):
+    class Overtaken(FilePacks):
+        overtaking = False
+
+        def _find_good(self, digest, data):
+            found = super()._find_good(digest, data)
+            if not self.overtaking:
+                self.overtaking = True
+                self.first = self.put(data)
+            return found
+
+    packs = Overtaken(tmp_path)
+    assert packs.put(b"value") == packs.first
+    assert packs.put_many([b"value", b"another"])[0] == packs.first
+    packs.close()
+
+
+@pytest.mark.parametrize("pack_bytes", [1 << 20, 200])
+def test_a_value_of_a_killed_process_is_named_once_also_if_others_are_faster(tmp_path, pack_bytes):
+    disk = CrashDisk()
+    FilePacks(tmp_path, disk=disk).put(b"value")
+    disk.crash()
+
+    class Overtaken(FilePacks):
+        overtaking = False
+
+        def _find_good(self, digest, data):
+            found = super()._find_good(digest, data)
+            if not self.overtaking:
+                self.overtaking = True
+                self.put(b"value")
+                self.put(b"x" * 300)
+            return found
+
+    packs = Overtaken(tmp_path, pack_bytes=pack_bytes)
+    ref = packs.put(b"value")
+    assert packs.get(ref) == b"value"
+    assert list(packs.verify()) == []
+    packs.close()
+
+
+def test_a_pack_of_a_newer_format_says_so(tmp_path):
+    FilePacks(tmp_path).close()
+    path = tmp_path / "00000001.pack"
+    data = bytearray(path.read_bytes())
+    data[8] = 2
+    data[60:64] = crc32c(bytes(data[:60])).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(CorruptPack, match="newer dvid-es"):
+        FilePacks(tmp_path)
+    assert "newer" in next(verify_pack(DISK, path, 1)).problem
+
+
+def test_a_head_of_a_value_that_is_too_long_is_no_head():
+    ref = PackRef(1, 96, MAX_VALUE_BYTES + 1, 0, bytes(16))
+    assert decode_head(encode_head(ref), 0, 1, 64) is None
+    ref = ref._replace(length=MAX_VALUE_BYTES)
+    assert decode_head(encode_head(ref), 0, 1, 64).ref == ref
