@@ -1,12 +1,7 @@
-"""The settings of a server: one frozen value, made once. The only reader of the environment.
+"""The settings of a server: one frozen value, made once. The only reader of the environment."""
 
-The file is DVID's TOML with one section more, `[dvid_es]`. Keys match in any case; an unknown one is
-an error that names the nearest known key, because a setting that is silently ignored is a trap.
-"""
-
-import difflib
+import ipaddress
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,25 +9,26 @@ from typing import Any
 import msgspec
 
 from dvid_es.errors import SettingsError
-from dvid_es.settings_keys import BY_SECTION, FREE_SECTIONS, Key
+from dvid_es.settings_toml import parse
 
-MODES = ("", "readonly", "fullwrite")
-TOKEN_VARIABLE = "DVID_ADMIN_TOKEN"
-"""Environment variable of the admin token, as in DVID."""
+DEFAULT_DATA = Path("dvid-data")
+
+
+class StoreAssignment(msgspec.Struct, frozen=True):
+    """Names of the stores that some instances are assigned to: `[backend."..."]` of DVID."""
+
+    store: str
+    log: str = ""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a server is told at its start; docs/settings.md says how."""
+    """What a server is told at its start."""
 
     data: Path
     """Folder of logs, packs and projections."""
 
     host: str = "127.0.0.1"
-    """Address to listen on."""
-
     port: int = 8000
-    """Port to listen on, 0 for any that is free."""
-
     mode: str = ""
     """`""`, `"readonly"` or `"fullwrite"` (committed versions may change)."""
 
@@ -46,159 +42,168 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Whether POST split of labelmap is allowed."""
 
     cors_domains: tuple[str, ...] = ()
-    """Origins that browsers may call from; `"*"` for all."""
+    """Origins of web pages that may read answers: `*`, `https://host`, or a domain."""
 
     max_body_bytes: int = 4 << 30
-    """Largest body of a request, in bytes."""
+    """Longest body of a request."""
+
+    max_head_bytes: int = 128 << 10
+    """Longest request line and headers together: some clients ask for thousands of blocks by URL."""
+
+    max_throttled: int = 1
+    """Requests with `throttle=true` that may run at once on the endpoints that know it."""
+
+    allow_open_bind: bool = False
+    """Whether to listen to other machines though nobody has to show who they are."""
+
+    public_host: str = ""
+    """Name that other machines know this one by; shown in info. Empty: the address bound to."""
 
     note: str = ""
-    """Text of GET /api/server/note."""
+    """Text of /api/server/note."""
 
-    host_alias: str = ""
-    """Name of the server in its info; empty for that of the machine."""
+    allow_timing: bool = False
+    """Whether answers about instances let any web page measure them (Timing-Allow-Origin)."""
 
-    insecure_bind: bool = False
-    """Whether to listen on addresses that other machines reach though nobody must log in."""
+    block_list_file: Path | None = None
+    """Users and addresses that are answered 429."""
 
     snapshots_kept: int = 3
-    """How many snapshots stay when one is taken, at least 1."""
+    """Copies of the views that are kept; older ones are removed when one is made."""
 
-    shutdown_seconds: float = 5.0
-    """How long requests may go on after a signal to stop."""
+    pid_file: Path | None = None
+    shutdown_seconds: float = 5
+    """How long running requests may take to finish when the server stops."""
+
+    web_client: Path | None = None
+    """Folder of files served under /, where no endpoint is."""
+
+    web_default_file: str = ""
+    """Served for a path that is neither an endpoint nor a file."""
+
+    web_redirect_path: str = ""
+    """Where such a request is sent instead; wins over `web_default_file`."""
+
+    start_webhook: str = ""
+    """URL that is told of the start, as JSON."""
+
+    start_janelia_config: str = ""
+    """URL that is told of the start, as a form."""
+
+    kafka_servers: tuple[str, ...] = ()
+    kafka_activity_topic: str = ""
+    kafka_topic_prefix: str = ""
+    kafka_topic_suffixes: tuple[str, ...] = ()
+
+    log_file: Path | None = None
+    """Where the server reports what it does; None is the standard error stream."""
+
+    log_level: str = "info"
+    log_max_megabytes: int = 0
+    """The file is set aside when it is larger; 0 is never."""
+
+    log_max_days: int = 0
+    """Files set aside are removed after so many days; 0 is never."""
+
+    stores: Mapping[str, str] = {}
+    """What each store alias stands for, as text."""
+
+    backends: Mapping[str, StoreAssignment] = {}
+    """Assignments by data UUID, `name:uuid`, `tag=value`, name of datatype, `default`, `metadata`."""
+
+    config_path: Path | None = None
+    """File that these settings were read from."""
+
+    config_text: str = ""
+    """That file as it was read."""
+
+    notices: tuple[str, ...] = ()
+    """What the file asks for that has no effect here, one sentence each."""
+
+    def stores_of(
+        self,
+        *,
+        data_uuid: str,
+        name: str,
+        version_uuid: str,
+        tags: Mapping[str, str],
+        typename: str,
+    ) -> tuple[str, str]:
+        """Return what info says of the stores of an instance: its values, and its log.
+
+        Assignments are kept and shown; all of them lie in the one folder of this server's data.
+
+        Source: priority as in storage/storage_local.go (janelia-flyem/dvid): data UUID, name and
+        version, tag, datatype, default.
+        """
+        specs = [data_uuid, f"{name}:{version_uuid}"]
+        specs += [f"{key}={value}" for key, value in sorted(tags.items())]
+        specs += [f"{key}:{value}" for key, value in sorted(tags.items())]
+        specs += [typename, "default"]
+        found = next((self.backends[spec] for spec in specs if spec in self.backends), None)
+        values, log = f"lmdb @ {self.data / 'projections'}", f"filelog @ {self.data / 'repos'}"
+        if found is None:
+            return values, log
+        return f"{found.store}: {values}", f"{found.log}: {log}" if found.log else log
+
+    @property
+    def address(self) -> str:
+        """Host and port as other machines know them."""
+        return f"{self.public_host or self.host}:{self.port}"
+
+    def shown(self) -> str:
+        """Return the configuration file, or without one these settings as such a file."""
+        if self.config_path is not None:
+            return self.config_text
+        lines = ["# no configuration file was given; these settings are in force", "", "[server]"]
+        lines += [f"httpAddress = {_quoted(f'{self.host}:{self.port}')}"]
+        lines += [f"rwmode = {_quoted(self.mode)}"]
+        lines += [f"allowLabelmapSplit = {str(self.allow_split).lower()}"]
+        lines += [f"corsDomains = [{', '.join(map(_quoted, self.cors_domains))}]"]
+        lines += ["", "[dvid_es]", f"data = {_quoted(str(self.data))}"]
+        lines += [f"openRepoCreation = {str(self.open_repo_creation).lower()}"]
+        lines += ["", "[limits]", f"maxBodyBytes = {self.max_body_bytes}"]
+        return "\n".join(lines) + "\n"
 
 
-class Loaded(msgspec.Struct, frozen=True):
-    """Settings, and what an operator should know about the file."""
-
-    settings: Settings
-    warnings: tuple[str, ...] = ()
-    """Keys of DVID that have no effect here, each with the reason."""
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
-def load(
-    path: Path | None,
-    overrides: Mapping[str, Any] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Loaded:
-    """Return the settings of a file, of the environment and of the command line.
+def load(path: Path | None = None, **given: Any) -> Settings:
+    """Return the settings of a file, of the environment, and as given, which counts most.
 
     Args:
-        path: TOML file; None for none.
-        overrides: fields of `Settings` that win over the file; None values are passed over.
-        environment: of the process if None.
+        path: a TOML file as DVID has it, with our own sections; None is all defaults.
+        given: fields of Settings; None stands for a field that is not given.
 
     Raises:
-        SettingsError: the file cannot be read, a key is unknown, or a value is wrong.
+        SettingsError: the file cannot be read, or a key or value in it is wrong.
     """
-    environment = os.environ if environment is None else environment
-    found: dict[str, Any] = {}
-    warnings: list[str] = []
+    fields: dict[str, Any] = {"data": DEFAULT_DATA}
     if path is not None:
-        _read_document(_parse(path), path.absolute().parent, found, warnings)
-    if token := environment.get(TOKEN_VARIABLE):
-        found["admin_token"] = token
-    found |= {name: value for name, value in (overrides or {}).items() if value is not None}
-    found.setdefault("data", Path("dvid-data"))
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise SettingsError(f"{path} cannot be read: {problem}") from problem
+        parsed, notices = parse(text, path)
+        if "backends" in parsed:
+            parsed["backends"] = {
+                spec: StoreAssignment(*names) for spec, names in parsed["backends"].items()
+            }
+        fields |= parsed
+        fields |= {"config_path": path.resolve(), "config_text": text, "notices": tuple(notices)}
+    token = os.environ.get("DVID_ADMIN_TOKEN", "")  # noqa: TID251 - the one reader
+    if token:
+        fields["admin_token"] = token
+    fields |= {name: value for name, value in given.items() if value is not None}
+    return Settings(**fields)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address can be reached from this machine only."""
     try:
-        settings = msgspec.convert(found, Settings)
-    except msgspec.ValidationError as problem:
-        raise SettingsError(f"a setting has a wrong value: {problem}") from problem
-    check(settings)
-    return Loaded(settings, tuple(warnings))
-
-
-def check(settings: Settings) -> None:
-    """Refuse values that have the right type and make no sense.
-
-    Raises:
-        SettingsError: naming the setting.
-    """
-    if settings.mode not in MODES:
-        raise SettingsError(f'rwmode "{settings.mode}" is none of "", "readonly", "fullwrite"')
-    if not 0 <= settings.port <= 65535:
-        raise SettingsError(f"port {settings.port} is not within 0 ... 65535")
-    if settings.max_body_bytes < 1 << 20:
-        raise SettingsError("max_body_bytes must be at least 1048576 (1 MiB)")
-    if settings.snapshots_kept < 1:
-        raise SettingsError("snapshots_kept must be at least 1")
-    if not 0 <= settings.shutdown_seconds <= 3600:
-        raise SettingsError("shutdown_seconds must be within 0 ... 3600")
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except OSError as problem:
-        raise SettingsError(f"the configuration cannot be read: {problem}") from problem
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-        raise SettingsError(f"{path} is not TOML: {problem}") from problem
-
-
-def _read_document(
-    document: dict[str, Any], folder: Path, found: dict[str, Any], warnings: list[str]
-) -> None:
-    for section, content in document.items():
-        name = section.lower()
-        if name == "auth":
-            _refuse_logins(content)
-            continue
-        if name in FREE_SECTIONS:
-            warnings.append(f"[{section}] has no effect: {FREE_SECTIONS[name]}")
-            continue
-        keys = BY_SECTION.get(name)
-        if keys is None:
-            known = [*BY_SECTION, *FREE_SECTIONS, "auth"]
-            raise SettingsError(f"unknown section [{section}]{_nearest(name, known)}")
-        if not isinstance(content, dict):
-            raise SettingsError(f"{section} must be a section: [{section}]")
-        for key, value in content.items():
-            known_key = keys.get(key.lower())
-            if known_key is None:
-                spelled = [entry.name for entry in keys.values()]
-                raise SettingsError(f"unknown key {key} in [{section}]{_nearest(key, spelled)}")
-            _take(known_key, value, section, folder, found, warnings)
-
-
-def _refuse_logins(content: Any) -> None:
-    """Pass over DVID's [auth] only where it asks for nothing: no promise may be dropped silently."""
-    wanted = content.get("enforce", "none") if isinstance(content, dict) else content
-    if wanted not in ("", "none"):
-        raise SettingsError(
-            f"[auth] asks for logins (enforce = {wanted!r}), which this version cannot check:"
-            ' put a proxy in front that does, and set enforce = "none"'
-        )
-
-
-def _take(
-    key: Key, value: Any, section: str, folder: Path, found: dict[str, Any], warnings: list[str]
-) -> None:
-    where = f"{key.name} in [{section}]"
-    if key.kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not key.kind:
-        raise SettingsError(
-            f"{where} must be {key.kind_name}, not {type(value).__name__} {value!r}"
-        )
-    if not key.field:
-        warnings.append(f"{where} has no effect: {key.reason}")
-    elif key.field == "address":
-        host, colon, port = value.rpartition(":")
-        if not colon or not (port.isascii() and port.isdigit()):
-            raise SettingsError(f'{where} must look like "localhost:8000", not {value!r}')
-        found["host"], found["port"] = host.strip("[]") or "0.0.0.0", int(port)
-    elif key.field == "data":
-        found["data"] = folder / value
-    elif key.kind is list:
-        if not all(isinstance(item, str) for item in value):
-            raise SettingsError(f"{where} must be a list of texts")
-        found[key.field] = tuple(value)
-    else:
-        found[key.field] = value
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    lower = {item.lower(): item for item in known}
-    found = difflib.get_close_matches(name.lower(), lower, 1, 0.5)
-    if found:
-        return f": did you mean {lower[found[0]]}?"
-    return f"; known are {', '.join(sorted(known))}"
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

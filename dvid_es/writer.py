@@ -112,6 +112,11 @@ class Writer:
         return write.done
 
     @property
+    def waiting(self) -> int:
+        """How many commands wait to be decided."""
+        return self._queue.qsize()
+
+    @property
     def halted(self) -> dict[str, str]:
         """Why writing stopped, by repository; "" stands for all of them."""
         return dict(self._halted)

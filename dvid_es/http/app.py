@@ -12,13 +12,23 @@ import logging
 from collections.abc import Mapping
 
 from sanic import Request, Sanic
+from sanic.exceptions import SanicException
+from sanic.http.http1 import Http
 from sanic.response import HTTPResponse
 
 from dvid_es.engine import Engine
 from dvid_es.errors import DvidError, InvalidRequest, NotFound
+from dvid_es.http.blocklist import client_address
+from dvid_es.http.blocklist import load as load_block_list
+from dvid_es.http.cors import METHODS as CORS_METHODS
+from dvid_es.http.cors import Cors
 from dvid_es.http.datatype import Datatype, Handler
 from dvid_es.http.errors import TEXT, error_response
+from dvid_es.http.guard import GuardedRequest
+from dvid_es.http.monitor import Monitor
 from dvid_es.http.node import DryRun, NodeRequest
+from dvid_es.http.paths import clean_path, origin_form
+from dvid_es.http.static import StaticFiles
 from dvid_es.http.wire import decode_path, parse_query, parse_unsigned
 from dvid_es.settings import Settings
 
@@ -27,7 +37,10 @@ logger = logging.getLogger(__name__)
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 MUTATING = frozenset({"POST", "PUT", "DELETE", "PATCH"})
+SILENT = frozenset({"/api/heartbeat", "/api/load", "/api/user-latencies"})
+"""Paths that are neither blocked nor counted; with `u=` they are a sign of life of that user."""
 WAIT_SECONDS = 30.0
+READ_ONLY = "Server in read-only mode and will only accept GET and HEAD requests"
 
 
 class Server:
@@ -52,33 +65,33 @@ class Server:
         self.repo_routes = repo_routes
         self.node_routes = node_routes
         self.common_routes = common_routes
+        self.monitor = Monitor(engine.clock, settings.max_throttled)
+        self.cors = Cors(settings.cors_domains)
+        self.static = StaticFiles(settings)
+        self.block_list = load_block_list(settings.block_list_file)
 
     def cors_headers(self, raw: Request) -> dict[str, str]:
         """Return the CORS headers that the settings grant to this request."""
-        del raw
-        return {"Access-Control-Allow-Origin": "*"} if "*" in self.settings.cors_domains else {}
+        return self.cors.headers(raw.headers.get("origin")) if self.cors.active else {}
 
     async def handle(self, raw: Request) -> HTTPResponse | None:
         """Answer one request."""
         method = raw.method
-        text = raw.raw_url.decode("latin-1")
-        path, _, query = text.partition("?")
+        path, _, query = origin_form(raw.raw_url.decode("latin-1")).partition("?")
         request = NodeRequest(self, raw, method, path)
+        started = self.monitor.start()
         try:
-            request.args = parse_query(query) if query else {}
+            if query:
+                request.args = parse_query(query)
             request.path = decode_path(path)
-            handler = await self._find(request)
-            if method not in BODILESS or _announces_body(raw):
-                await raw.receive_body()
-                request.body = raw.body
-            response = handler(request)
-            if inspect.isawaitable(response):
-                response = await response
+            response = self._at_once(request, path, query)
+            if response is None:
+                response = await self._answer(request)
         except DryRun as dry:
             response = _dry_run_response(dry)
         except DvidError as problem:
             response = error_response(problem, request.path)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, SanicException):
             raise
         except Exception:
             logger.exception("%s %s failed", method, path)
@@ -89,8 +102,64 @@ class Server:
             )
         finally:
             request.finish()
+            self.monitor.active -= 1
         if response is not None:
             response.headers.update(request.common_headers())
+            if path in SILENT:
+                self.monitor.ping(request.args.get("u", ""), started)
+            else:
+                self.monitor.count(method, len(request.body), len(response.body or b""))
+        return response
+
+    def _at_once(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
+        """Answer what needs no handler: paths to clean, blocked clients, OPTIONS."""
+        if ("//" in path or "/." in path) and (cleaned := clean_path(path)) != path:
+            return HTTPResponse(None, 307, {"Location": f"{cleaned}?{query}" if query else cleaned})
+        if request.method == "OPTIONS":
+            return self._options(request)
+        if self.block_list and path not in SILENT:
+            headers, raw = request.raw.headers, request.raw
+            address = client_address(
+                headers.get("forwarded", ""), headers.get("x-forwarded-for", ""), raw.ip
+            )
+            reason = self.block_list.reason(request.args.get("u", ""), address)
+            if reason is not None:
+                return HTTPResponse(f"{reason}\n", 429, content_type=TEXT)
+        return None
+
+    def _options(self, request: NodeRequest) -> HTTPResponse:
+        parts = request.path.split("/")
+        allowed = CORS_METHODS
+        if request.path != "*" and not (len(parts) > 3 and parts[2] in ("node", "repo")):
+            known = [
+                method
+                for method in METHODS
+                if self._server_route(
+                    method, parts, NodeRequest(self, request.raw, method, request.path)
+                )
+            ]
+            if not known:
+                raise _NoRoute
+            allowed = ", ".join([*known, "OPTIONS"])
+        headers = {"Allow": allowed, **self.cors.preflight(request.raw.headers.get("origin"))}
+        return HTTPResponse(b"", 200, headers, TEXT)
+
+    async def _answer(self, request: NodeRequest) -> HTTPResponse | None:
+        """Find the handler, receive the body, and let the handler answer."""
+        handler = await self._find(request)
+        raw = request.raw
+        if raw.stream is not None and request.method != "HEAD":
+            await raw.receive_body()
+            request.body = raw.body
+        if getattr(handler, "throttled", False) and request.args.get("throttle") in ("on", "true"):
+            with self.monitor.throttle():
+                response = handler(request)
+                if inspect.isawaitable(response):
+                    response = await response
+        else:
+            response = handler(request)
+            if inspect.isawaitable(response):
+                response = await response
         return response
 
     async def _find(self, request: NodeRequest) -> Handler:
@@ -106,7 +175,20 @@ class Server:
         return self._server(request, parts)
 
     def _server(self, request: NodeRequest, parts: list[str]) -> Handler:
-        method = "GET" if request.method == "HEAD" else request.method
+        if request.path == "/" and self.static.has_index() and request.method in ("GET", "HEAD"):
+            return self.static
+        found = self._server_route(request.method, parts, request)
+        if found is None:
+            if self.static.serves and request.method in ("GET", "HEAD"):
+                return self.static
+            raise _NoRoute
+        read_only = self.settings.mode == "readonly" and parts[2:3] != ["server"]
+        if read_only and request.method in MUTATING:
+            raise InvalidRequest(READ_ONLY)  # nobody makes repositories here, admins neither
+        return found
+
+    def _server_route(self, method: str, parts: list[str], request: NodeRequest) -> Handler | None:
+        method = "GET" if method == "HEAD" else method
         for words in range(len(parts) - 1, 0, -1):
             found = self.server_routes.get(f"{method} {'/'.join(parts[1 : words + 1])}")
             if found is not None:
@@ -114,7 +196,7 @@ class Server:
                 if not rest or getattr(found, "takes_words", False):
                     request.words = rest
                     return found
-        raise _NoRoute
+        return None
 
     async def _resolve(self, request: NodeRequest, spec: str) -> None:
         request.stream, request.repo, request.version = self.engine.resolve(spec)
@@ -149,7 +231,9 @@ class Server:
             and action not in ("branch", "newversion", "tag")
             and not self._unlocked(request)
         ):
-            raise InvalidRequest(f"Cannot do {method.lower()} on locked node {request.version.uuid}")
+            raise InvalidRequest(
+                f"Cannot do {method.lower()} on locked node {request.version.uuid}"
+            )
         found = self.node_routes.get(f"{method} {action}")
         if found is None:
             raise _NoRoute
@@ -231,7 +315,9 @@ def _dry_run_response(dry: DryRun) -> HTTPResponse:
 
 def make_app(server: Server, name: str = "dvid_es") -> Sanic:
     """Return the Sanic application of a server; it does not start or stop the engine."""
-    app = Sanic(name, configure_logging=False)
+    app = Sanic(name, configure_logging=False, request_class=GuardedRequest)
+    Http.HEADER_CEILING = max(Http.HEADER_CEILING, server.settings.max_head_bytes)
+    app.config.REQUEST_MAX_HEADER_SIZE = server.settings.max_head_bytes
     app.config.REQUEST_BUFFER_SIZE = 1 << 20
     app.config.REQUEST_MAX_SIZE = server.settings.max_body_bytes
     app.config.REQUEST_TIMEOUT = app.config.RESPONSE_TIMEOUT = 600

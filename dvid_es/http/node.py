@@ -208,6 +208,8 @@ class NodeRequest:
         headers = dict(self.server.cors_headers(self.raw))
         if self.sequence is not None:
             headers["X-DVID-ES-Seq"] = str(self.sequence)
+        if self.instance is not None and self.server.settings.allow_timing:
+            headers["Timing-Allow-Origin"] = "*"
         return headers
 
 
