@@ -67,9 +67,7 @@ class Body(NamedTuple):
 
 def encode(body: Body) -> bytes:
     """Return the value of a row."""
-    flags = (_HAS_LAST if body.last != _NO_LAST else 0) | (
-        _HAS_OVERRIDES if body.overridden else 0
-    )
+    flags = (_HAS_LAST if body.last != _NO_LAST else 0) | (_HAS_OVERRIDES if body.overridden else 0)
     pieces = [
         _HEAD.pack(flags, len(body.bases), 0, len(body.added), body.count, body.voxels),
     ]

@@ -51,9 +51,7 @@ def read(txn: ReadTxn, instance_id: int, body: int, view: View) -> Body | None:
     return None if value is None else bodyrow.decode(value)
 
 
-def read_values(
-    txn: ReadTxn, instance_id: int, bodies: Labels, view: View
-) -> list[bytes | None]:
+def read_values(txn: ReadTxn, instance_id: int, bodies: Labels, view: View) -> list[bytes | None]:
     """Return the values of the rows of many bodies."""
     return read_many(txn, body_keys(instance_id, bodies), view)
 
@@ -62,17 +60,13 @@ def supervoxels(txn: ReadTxn, instance_id: int, body: Body) -> Labels:
     """Return the supervoxels of a body, ascending."""
     if not body.bases:
         return body.added
-    pieces = [
-        without(_base_labels(txn, instance_id, base), base.removed) for base in body.bases
-    ]
+    pieces = [without(_base_labels(txn, instance_id, base), base.removed) for base in body.bases]
     if len(body.added):
         pieces.append(body.added)
     return pieces[0] if len(pieces) == 1 else np.sort(np.concatenate(pieces), kind="stable")
 
 
-def contains(
-    txn: ReadTxn, instance_id: int, body: Body, svs: Labels
-) -> NDArray[np.bool_]:
+def contains(txn: ReadTxn, instance_id: int, body: Body, svs: Labels) -> NDArray[np.bool_]:
     """Say of each supervoxel whether the body consists of it."""
     inside = member(svs, body.added)
     for base in body.bases:
@@ -132,18 +126,20 @@ def with_added(txn: WriteTxn, record: Record, label: int, body: Body, svs: Label
 def with_removed(txn: WriteTxn, record: Record, label: int, body: Body, svs: Labels) -> Body:
     """Return a body that has lost `svs` (ascending, all of them in it before)."""
     instance_id = record.header.instance
-    body = body._replace(
-        count=body.count - len(svs),
-        added=without(body.added, svs),
-    ) if not body.bases else _removed_from_parts(txn, record, label, body, svs)
+    body = (
+        body._replace(
+            count=body.count - len(svs),
+            added=without(body.added, svs),
+        )
+        if not body.bases
+        else _removed_from_parts(txn, record, label, body, svs)
+    )
     if body.bases and body.count <= _row_labels(body.count):
         return body._replace(bases=(), added=supervoxels(txn, instance_id, body))
     return body
 
 
-def _removed_from_parts(
-    txn: WriteTxn, record: Record, label: int, body: Body, svs: Labels
-) -> Body:
+def _removed_from_parts(txn: WriteTxn, record: Record, label: int, body: Body, svs: Labels) -> Body:
     rest = svs[~member(svs, body.added)]
     left = body._replace(count=body.count - len(svs), added=without(body.added, svs))
     bases: list[Base] = []
@@ -178,14 +174,10 @@ def _joined(txn: WriteTxn, record: Record, label: int, body: Body) -> Body:
     return body._replace(bases=(*kept, _put_base(txn, record, label, body, labels)))
 
 
-def _put_base(
-    txn: WriteTxn, record: Record, label: int, body: Body, labels: Labels
-) -> Base:
+def _put_base(txn: WriteTxn, record: Record, label: int, body: Body, labels: Labels) -> Base:
     """Write a base under a key that no other base of this event and body has."""
     taken = {
-        base.part
-        for base in body.bases
-        if base.body == label and base.sequence == record.offset
+        base.part for base in body.bases if base.body == label and base.sequence == record.offset
     }
     part = 0
     base = Base(label, record.offset, part, len(labels), NO_LABELS)
@@ -203,9 +195,7 @@ def _row_labels(count: int) -> int:
 # -- following voxels ------------------------------------------------------------------------
 
 
-def fold_voxel_change(
-    txn: WriteTxn, record: Record, svs: Labels, delta: NDArray[np.int64]
-) -> None:
+def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray[np.int64]) -> None:
     """Let bodies follow their voxels, after the supervoxel index has been changed.
 
     Args:
@@ -265,7 +255,9 @@ def _followed(
     voxels = body.voxels + int(delta[inside].sum())
     if body.overridden:
         # What was posted counts no longer, for the supervoxels that were written to.
-        voxels += overrides.end(txn, record, label, svs[inside], (now - delta.astype(np.uint64))[inside])
+        voxels += overrides.end(
+            txn, record, label, svs[inside], (now - delta.astype(np.uint64))[inside]
+        )
     new = ~inside & (now > 0)
     gone = inside & (now == 0)
     voxels += int(now[new].sum())

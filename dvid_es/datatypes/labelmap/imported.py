@@ -1,6 +1,9 @@
-"""Posted indices in the supervoxel index: an import that ingests voxels without indexing them says
-by its indices where the supervoxels are.
+"""Posted indices in the supervoxel index.
+
+An import that ingests voxels without indexing them says by its indices where the supervoxels are.
 """
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +21,7 @@ Counts = NDArray[np.uint32]
 _INSIDE = (1 << svindex.REGION_BITS) - 1
 
 
-def write(
-    txn: WriteTxn, record: Record, svs: Labels, coords_zyx: Coords, counts: Counts
-) -> None:
+def write(txn: WriteTxn, record: Record, svs: Labels, coords_zyx: Coords, counts: Counts) -> None:
     """Write where supervoxels are that the index does not know yet.
 
     Args:
@@ -49,7 +50,7 @@ def write(
     places, voxels = local.tobytes(), counts.tobytes()
     values = [
         places[2 * a : 2 * b] + voxels[4 * a : 4 * b]
-        for a, b in zip(bounds[:-1], bounds[1:], strict=True)
+        for a, b in pairwise(bounds)
     ]
     put_many(txn, keys, values, header.version, record.offset)
     owners = np.flatnonzero(np.append(True, svs[1:] != svs[:-1]))
@@ -59,9 +60,7 @@ def write(
     put_many(txn, total_keys, total_values, header.version, record.offset)
 
 
-def replace(
-    txn: WriteTxn, record: Record, sv: int, coords_zyx: Coords, counts: Counts
-) -> None:
+def replace(txn: WriteTxn, record: Record, sv: int, coords_zyx: Coords, counts: Counts) -> None:
     """Make these all of the blocks of one supervoxel that the index knows already."""
     header = record.header
     before, _ = svindex.read_blocks(txn, header.instance, sv, txn.view(header.version))

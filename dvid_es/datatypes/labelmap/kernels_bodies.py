@@ -92,10 +92,10 @@ def look_up_overlay(
             stamp = node_stamp[node]
             if stamp > best:
                 ordinal = np.int64(stamp >> np.uint64(44))
-                if ordinal < len(bounds):
-                    if np.int64(stamp & np.uint64(0xFFFFFFFFFFF)) <= bounds[ordinal]:
-                        best = stamp
-                        body = node_body[node]
+                sequence = np.int64(stamp & np.uint64(0xFFFFFFFFFFF))
+                if ordinal < len(bounds) and sequence <= bounds[ordinal]:
+                    best = stamp
+                    body = node_body[node]
             node = node_next[node]
         if best > 0:
             stamps[i] = best

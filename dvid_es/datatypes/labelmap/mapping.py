@@ -187,7 +187,9 @@ def all_entries(txn: ReadTxn, instance_id: int, view: View) -> tuple[Labels, Lab
     columns = [column for column in columns if len(column[0])]
     if len(columns) < 2:
         return columns[0][:2] if columns else (np.empty(0, np.uint64), np.empty(0, np.uint64))
-    all_svs, all_bodies, all_stamps = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+    all_svs, all_bodies, all_stamps = (
+        np.concatenate(parts) for parts in zip(*columns, strict=True)
+    )
     order = np.lexsort((all_stamps, all_svs))
     all_svs, all_bodies, all_stamps = all_svs[order], all_bodies[order], all_stamps[order]
     last = np.append(all_svs[1:] != all_svs[:-1], True)
@@ -232,4 +234,3 @@ def _any_rows(txn: ReadTxn, instance_id: int) -> bool:
     prefix = instance_key(instance_id, mapruns.RUNS)
     pair = txn.seek(prefix)
     return _any_entries(txn, instance_id) or (pair is not None and pair[0].startswith(prefix))
-

@@ -23,9 +23,7 @@ Coords = NDArray[np.int32]
 Counts = NDArray[np.uint32]
 
 
-def read(
-    txn: ReadTxn, instance_id: int, body: int, view: View
-) -> dict[int, tuple[Coords, Counts]]:
+def read(txn: ReadTxn, instance_id: int, body: int, view: View) -> dict[int, tuple[Coords, Counts]]:
     """Return blocks int32[n, 3] (ZYX) and counts uint32[n] of the overridden supervoxels of a body."""
     prefix = instance_key(instance_id, OVERRIDES) + body.to_bytes(8, "big")
     return {

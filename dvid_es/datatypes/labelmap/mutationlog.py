@@ -1,0 +1,113 @@
+"""The records of mutations that DVID's `/mutations` shows: facts in rows, JSON made on reading.
+
+Source: LogJSONMutation's callers in datatype/labelmap/mutate.go (janelia-flyem/dvid).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from dvid_es.codecs import gojson
+from dvid_es.datatypes.labelmap.labelsets import from_bytes
+from dvid_es.events import Record
+from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.versions import View
+
+MUTATIONS = 87
+"""Kind of the rows: version u32, sequence u64."""
+
+Facts = dict[str, int | str | bytes | dict[str, Any]]
+"""Fields of a record by their names; bytes are a list of labels, little-endian u64."""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """What a row holds."""
+
+    action: str
+    mutation_id: int
+    time_ns: int
+    user: str
+    app: str
+    facts: Facts
+
+
+def put(txn: WriteTxn, record: Record, action: str, facts: Facts) -> None:
+    """Keep the record of an event."""
+    header = record.header
+    entry = Entry(action, header.mutation_id, record.time_ns, header.user, header.app, facts)
+    key = _key(header.instance, header.version) + record.offset.to_bytes(8, "big")
+    txn.put(key, msgspec.msgpack.encode(entry))
+
+
+def read(
+    txn: ReadTxn, instance_id: int, version: int, view: View, user: str | None = None
+) -> Iterator[str]:
+    """Iterate over the records of one version, the oldest first, as JSON.
+
+    Args:
+        txn: the state.
+        instance_id: the instance.
+        version: ordinal; its own records, not those of its ancestors.
+        view: of this version or one below it: bounds what is seen of it.
+        user: only the records of this user.
+    """
+    uuid = txn.repo.graph.by_id[version].uuid
+    for entry in _entries(txn, instance_id, version, view):
+        if user is None or entry.user == user:
+            yield to_json(entry, uuid)
+
+
+def splits(
+    txn: ReadTxn, instance_id: int, version: int, view: View
+) -> list[tuple[int, int, int, int]]:
+    """Return mutation id, supervoxel, remaining and split part of the splits of one version."""
+    found: list[tuple[int, int, int, int]] = []
+    for entry in _entries(txn, instance_id, version, view):
+        facts: Any = entry.facts
+        if entry.action == "split-supervoxel-complete":
+            parts = facts["RemainSupervoxel"], facts["SplitSupervoxel"]
+            found.append((entry.mutation_id, facts["Supervoxel"], *parts))
+        elif entry.action == "split-complete":
+            for sv, made in facts["SVSplits"].items():
+                found.append((entry.mutation_id, int(sv), made["Remain"], made["Split"]))
+    return found
+
+
+def _entries(txn: ReadTxn, instance_id: int, version: int, view: View) -> Iterator[Entry]:
+    prefix = _key(instance_id, version)
+    last = view.bounds.get(version, -1)
+    for key, value in txn.scan(prefix, prefix + b"\xff" * 9):
+        if int.from_bytes(key[-8:], "big") > last:
+            return
+        yield msgspec.msgpack.decode(value, type=Entry)
+
+
+def to_json(entry: Entry, uuid: str, action: str | None = None) -> str:
+    """Return a record as DVID writes it: keys in alphabetical order."""
+    fields: dict[str, Any] = {
+        "Action": action or entry.action,
+        "UUID": uuid,
+        "MutationID": entry.mutation_id,
+        "Timestamp": timestamp(entry.time_ns),
+    }
+    if entry.user:
+        fields["User"] = entry.user
+    if entry.app:
+        fields["App"] = entry.app
+    for name, value in entry.facts.items():
+        fields[name] = from_bytes(value).tolist() if isinstance(value, bytes) else value
+    return gojson.dumps(fields, sort_keys=True)
+
+
+def timestamp(time_ns: int) -> str:
+    """Return a time as Go prints one; clients want a fraction and a word behind the zone."""
+    text = gojson.time_string(time_ns)
+    if "." not in text:
+        text = text.replace(" +0000", ".000000000 +0000")
+    return f"{text} m=+0.000000001"
+
+
+def _key(instance_id: int, version: int) -> bytes:
+    return instance_key(instance_id, MUTATIONS) + version.to_bytes(4, "big")
