@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dvid_es.datatypes.labelmap import (
     blocks,
+    endpoints_bodies,
     endpoints_settings,
     endpoints_voxels,
     extents,
@@ -24,12 +25,16 @@ VOXEL_ROWS = {
 LABELMAP = Datatype(
     name="labelmap",
     version="0.1",
-    endpoints={**endpoints_settings.ENDPOINTS, **endpoints_voxels.ENDPOINTS},
-    folds=fold_voxels.FOLDS,
+    endpoints={
+        **endpoints_settings.ENDPOINTS,
+        **endpoints_voxels.ENDPOINTS,
+        **endpoints_bodies.ENDPOINTS,
+    },
+    folds={**fold_voxels.FOLDS, **endpoints_bodies.FOLDS},
     create=instance_settings.create,
     extended=endpoints_settings.extended_info,
     extents=endpoints_settings.extents_info,
     reads=endpoints_voxels.READS,
     help=Path(__file__).with_name("HELP.txt").read_text(),
-    projections=VOXEL_ROWS,
+    projections={**VOXEL_ROWS, **endpoints_bodies.PROJECTIONS},
 )
