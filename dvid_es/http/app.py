@@ -270,6 +270,7 @@ class Server:
             or (method == "HEAD" and datatype.endpoints.get(f"GET {keyword}"))
             or (method == "HEAD" and self.common_routes.get(f"GET {keyword}"))
             or datatype.endpoints.get(f"* {keyword}")
+            or self.common_routes.get(f"* {keyword}")
         )
         if not found:
             raise InvalidRequest(

@@ -11,6 +11,8 @@ from dvid_es.commands import Command
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.datatype import Datatype
 from dvid_es.http.node import NodeRequest, raw_json
+from dvid_es.projections.catalog import Instance, Repo
+from dvid_es.repos.documents import StoresOf
 
 PASSCODE_ROUNDS = 100_000
 
@@ -26,10 +28,20 @@ def takes_words(handler: Callable[..., Any]) -> Callable[..., Any]:
     return handler
 
 
-def stores(request: NodeRequest) -> tuple[str, str]:
-    """Return how info describes where projections and logs lie."""
-    data = request.server.settings.data
-    return f"lmdb @ {data / 'projections'}", f"event log @ {data / 'repos'}"
+def stores(request: NodeRequest) -> StoresOf:
+    """Return what tells how info describes the stores that an instance is assigned to."""
+    settings = request.server.settings
+
+    def describe(repo: Repo, instance: Instance) -> tuple[str, str]:
+        return settings.stores_of(
+            data_uuid=instance.data_uuid,
+            name=instance.name,
+            version_uuid=repo.graph.by_id[instance.version].uuid,
+            tags=instance.tags or {},
+            typename=instance.typename,
+        )
+
+    return describe
 
 
 def may_change_locked(request: NodeRequest) -> bool:

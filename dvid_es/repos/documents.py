@@ -4,7 +4,7 @@ Source: MarshalJSON of repoT, dagT, nodeT in datastore/repo_local.go and of Data
 datastore/datainstance.go (janelia-flyem/dvid): fields in the order of its structs, maps by key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dvid_es.codecs.gojson import rfc3339_nano
@@ -18,9 +18,12 @@ SAVED_AHEAD = 100
 
 Document = dict[str, Any]
 
+StoresOf = Callable[[Repo, Instance], tuple[str, str]]
+"""Describes the stores that an instance is assigned to: its values, and its log."""
+
 
 def repo_document(
-    txn: ReadTxn, repo: Repo, datatypes: Mapping[str, Datatype], stores: tuple[str, str]
+    txn: ReadTxn, repo: Repo, datatypes: Mapping[str, Datatype], stores: StoresOf
 ) -> Document:
     """Return what `GET /api/repo/<uuid>/info` says; instances are shown at the leaf of master."""
     document = repo.document
@@ -74,7 +77,7 @@ def instance_document(
     instance: Instance,
     view: View,
     datatypes: Mapping[str, Datatype],
-    stores: tuple[str, str],
+    stores: StoresOf,
 ) -> Document:
     """Return what `GET <instance>/info` says, at a version.
 
@@ -84,9 +87,10 @@ def instance_document(
         instance: one of its instances.
         view: what the datatype's own part is read through.
         datatypes: all datatypes, by name.
-        stores: how projections and log are described.
+        stores: how the stores of an instance are described.
     """
     datatype = datatypes[instance.typename]
+    values, log = stores(repo, instance)
     syncs = (repo.instances.get(number) for number in instance.syncs)
     document: Document = {
         "Base": {
@@ -103,8 +107,8 @@ def instance_document(
                 for partner in syncs
             ],
             "Versioned": instance.versioned,
-            "KVStore": stores[0],
-            "LogStore": stores[1],
+            "KVStore": values,
+            "LogStore": log,
             "Tags": sorted_by_bytes(instance.tags),
         },
         "Extended": datatype.extended(txn, instance, view),

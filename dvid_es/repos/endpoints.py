@@ -13,6 +13,7 @@ REPOS_ROUTES: Mapping[str, Handler] = {
     "GET api/repos/deleted": repos.get_repos_deleted,
     "POST api/repos/undelete": repos.post_repos_undelete,
     "POST api/repos/purge": repos.post_repos_purge,
+    "GET api/server/blobstore": instances.get_server_blobstore,
 }
 """Below the server."""
 
@@ -52,10 +53,12 @@ NODE_ROUTES: Mapping[str, Handler] = {
 
 COMMON_ROUTES: Mapping[str, Handler] = {
     "GET info": instances.get_info,
-    "POST info": instances.get_info,
+    "* info": instances.get_info,
     "GET help": instances.get_help,
+    "* help": instances.get_help,
     "GET tags": instances.get_tags,
     "POST tags": instances.post_tags,
+    "* tags": instances.get_tags,
     "POST sync": instances.post_sync,
     "POST blobstore": instances.post_blobstore,
     "GET blobstore": instances.get_blobstore,

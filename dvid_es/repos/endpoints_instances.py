@@ -2,10 +2,11 @@
 
 from sanic.response import HTTPResponse
 
+from dvid_es.engine import Engine
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
-from dvid_es.http.node import TEXT, NodeRequest, empty, octets, raw_json
-from dvid_es.repos.asking import json_answer, stores, write_to_repo
+from dvid_es.http.node import NodeRequest, empty, octets, raw_json
+from dvid_es.repos.asking import json_answer, stores, takes_words, write_to_repo
 from dvid_es.repos.blobs import StoreBlob, digest_of, parse_reference, read_blob
 from dvid_es.repos.bodies import Body, string_map
 from dvid_es.repos.documents import instance_document, sorted_by_bytes
@@ -13,7 +14,7 @@ from dvid_es.repos.instances import SetSyncs, SetTags
 
 
 async def get_info(request: NodeRequest) -> HTTPResponse:
-    """GET info, and POST info of types that have nothing to change."""
+    """GET info: settings and extents; other methods too, where the type has nothing to change."""
     document = await request.in_thread(
         instance_document,
         request.txn,
@@ -29,7 +30,7 @@ async def get_info(request: NodeRequest) -> HTTPResponse:
 def get_help(request: NodeRequest) -> HTTPResponse:
     """GET help: the text of the datatype."""
     datatype = request.server.datatypes[request.instance.typename]
-    return HTTPResponse(datatype.help, 200, content_type=TEXT)
+    return HTTPResponse(datatype.help, 200, content_type="text/plain")
 
 
 def get_tags(request: NodeRequest) -> HTTPResponse:
@@ -82,3 +83,24 @@ async def get_blobstore(request: NodeRequest) -> HTTPResponse:
     if data is None:
         raise NotFound(f'Reference "{reference}" not found')
     return octets(data)
+
+
+@takes_words
+async def get_server_blobstore(request: NodeRequest) -> HTTPResponse:
+    """GET api/server/blobstore/<reference>: bytes stored in any repository."""
+    if not request.words or not request.words[0]:
+        raise InvalidRequest("GET /blobstore requires reference")
+    reference = request.words[0]
+    data = await request.in_thread(_find_blob, request.engine, parse_reference(reference))
+    if data is None:
+        raise NotFound(f'Reference "{reference}" not found')
+    return octets(data)
+
+
+def _find_blob(engine: Engine, digest: bytes) -> bytes | None:
+    for stream, _ in engine.repos():
+        with engine.store.read(stream.root, stream.packs) as txn:
+            data = read_blob(txn, digest)
+        if data is not None:
+            return data
+    return None

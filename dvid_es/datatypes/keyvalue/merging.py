@@ -11,7 +11,8 @@ from dvid_es.projections.catalog import Instance, instance_key
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
-KEYS_PER_EVENT = 1000
+KEYS_PER_EVENT = 500
+"""With the longest keys half of what the log takes as one record."""
 
 
 def conflicts(txn: ReadTxn, instance: Instance, view: View) -> Iterator[str]:
