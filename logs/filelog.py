@@ -18,7 +18,6 @@ from dvid_es.logs.disk import (
     create,
     failure,
     lock_folder,
-    read_all,
     remove_unfinished,
     write_all,
 )
@@ -26,16 +25,12 @@ from dvid_es.logs.frames import (
     CHECKSUM,
     MARK,
     OVERHEAD,
-    RECORD,
-    BadFrame,
     encode_control,
     encode_records,
-    walk,
 )
+from dvid_es.logs.reader import places, read_part
 from dvid_es.logs.recovery import load_segments, settle_tail
 from dvid_es.logs.segment import (
-    DamagedSegment,
-    IndexEntry,
     Segment,
     encode_footer,
     encode_header,
@@ -119,11 +114,6 @@ class FileLog:
         """The offset that the next record will get."""
         return self._segments[-1].end
 
-    @property
-    def synced(self) -> int:
-        """All records below this offset are durable."""
-        return self._synced
-
     def append(self, entries: Sequence[Entry]) -> int:
         """Add records, all or none; see `Log.append`."""
         check_entries(entries)
@@ -158,45 +148,9 @@ class FileLog:
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[Stored]:
         """Return the records `start` ... `stop`, verified; see `Log.read`."""
         with self._state_lock:
-            end = self.end
-            start, stop = max(start, 0), end if stop is None else min(stop, end)
-            parts = [
-                (segment.path, segment.start_for(start), segment.size, min(stop, segment.end))
-                for segment in self._segments
-                if segment.first < stop and segment.end > start
-            ]
-        for path, place, size, last in parts:
-            yield from self._read_segment(path, place, size, start, last)
-
-    def _read_segment(
-        self, path: Path, place: IndexEntry, size: int, start: int, stop: int
-    ) -> Iterator[Stored]:
-        """Return the records of one segment; `size` bounds it, so later appends are not seen."""
-        disk, new = self._disk, tuple.__new__
-        position = place.position
-        try:
-            fd = disk.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise DamagedSegment(path, 0, f"cannot be opened: {error}") from error
-        try:
-            for frame in walk(
-                lambda length, offset: read_all(disk, fd, length, offset),
-                place.position, size, place.chain, place.sequence,
-            ):  # fmt: skip
-                kind_of_frame, _, sequence, time_ns, _, kind, schema, header, facts, _, _ = frame
-                position = frame.stop
-                if kind_of_frame == RECORD:
-                    if sequence >= start:
-                        yield new(Stored, (sequence, kind, schema, time_ns, header, facts))
-                    if sequence + 1 == stop:
-                        return
-            raise BadFrame(position, f"the segment ends before record {stop}")
-        except BadFrame as bad:
-            raise DamagedSegment(path, bad.position, bad.problem) from None
-        except OSError as error:
-            raise DamagedSegment(path, position, f"cannot be read: {error}") from error
-        finally:
-            disk.close(fd)
+            parts = places(self._segments, start, self.end if stop is None else stop)
+        for part in parts:
+            yield from read_part(self._disk, part)
 
     def close(self) -> None:
         """Sync, mark the end so that later damage is told from a torn tail, and release the log."""

@@ -1,0 +1,81 @@
+"""Running the application in this process: from a listening socket to the last answer."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from sanic import Sanic
+from sanic.server import AsyncioServer
+
+_POLL_SECONDS = 0.02
+
+
+def run(
+    application: Sanic,
+    listener: socket.socket,
+    *,
+    grace_seconds: float,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then let running requests finish.
+
+    Args:
+        application: the server's.
+        listener: a socket that listens; it is closed at the end.
+        grace_seconds: how long requests may go on after the signal. A second signal ends that.
+        started: called when requests are answered.
+    """
+    factory = _loop_factory()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(_serve(application, listener, grace_seconds, started))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(
+    application: Sanic,
+    listener: socket.socket,
+    grace_seconds: float,
+    started: Callable[[], None],
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    server = await application.create_server(sock=listener, return_asyncio_server=True)
+    assert server is not None
+    await server.startup()
+    await server.start_serving()  # type: ignore[no-untyped-call]
+    started()
+    await stop.wait()
+    server.close()  # type: ignore[no-untyped-call]
+    await _drain(server, loop.time() + grace_seconds, hurry)
+
+
+async def _drain(server: AsyncioServer, deadline: float, hurry: asyncio.Event) -> None:
+    """Close idle connections at once, and the others when they have their answer."""
+    loop = asyncio.get_running_loop()
+    connections: set[Any] = server.connections
+    for connection in list(connections):
+        connection.signal.stopped = True  # so that none is kept alive after its answer
+        connection.close_if_idle()
+    # Sanic tells nobody when a connection is gone; its own server polls too.
+    while connections and loop.time() < deadline and not hurry.is_set():
+        await asyncio.sleep(_POLL_SECONDS)
+    for connection in list(connections):
+        connection.close(timeout=0)
