@@ -91,10 +91,9 @@ def fold_cleaved(txn: WriteTxn, record: Record) -> None:
         "OrigLabel": event.body,
         "CleavedLabel": event.new_body,
         "CleavedSupervoxels": posted.tobytes(),
-        "CleavedSize": event.cleaved_voxels,
-        "RemainSize": event.remain_voxels,
     }
-    mutationlog.put(txn, record, "cleave-complete", facts)
+    sizes = {"CleavedSize": event.cleaved_voxels, "RemainSize": event.remain_voxels}
+    mutationlog.put_cleave(txn, record, facts, sizes)
 
 
 def fold_renumbered(txn: WriteTxn, record: Record) -> None:

@@ -183,7 +183,7 @@ def all_entries(txn: ReadTxn, instance_id: int, view: View) -> tuple[Labels, Lab
         )
     ]
     for run in open_runs(txn, instance_id, view):
-        columns.append((run.svs, run.bodies, np.full(len(run), run.stamp, np.uint64)))
+        columns.append((run.svs, run.bodies, np.full(run.entries, run.stamp, np.uint64)))
     columns = [column for column in columns if len(column[0])]
     if len(columns) < 2:
         return columns[0][:2] if columns else (np.empty(0, np.uint64), np.empty(0, np.uint64))

@@ -63,8 +63,9 @@ class Run(NamedTuple):
         start, count = self._place()
         return np.frombuffer(self.data, "<u8", count, start + 8 * count).astype(np.uint64)
 
-    def __len__(self) -> int:
-        """Return the number of entries."""
+    @property
+    def entries(self) -> int:
+        """How many there are."""
         return self._place()[1]
 
     def _place(self) -> tuple[int, int]:

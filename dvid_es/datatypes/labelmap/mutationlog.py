@@ -3,23 +3,28 @@
 Source: LogJSONMutation's callers in datatype/labelmap/mutate.go (janelia-flyem/dvid).
 """
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from dvid_es.codecs import gojson
+from dvid_es.codecs.fnv import fnv1_128
 from dvid_es.datatypes.labelmap.labelsets import from_bytes
 from dvid_es.events import Record
-from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.catalog import BLOB, instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View
+
+MESSAGE_BYTES_MAX = 980 * 1024
+"""Longer records have their supervoxels in a blob."""
 
 MUTATIONS = 87
 """Kind of the rows: version u32, sequence u64."""
 
-Facts = dict[str, int | str | bytes | dict[str, Any]]
-"""Fields of a record by their names; bytes are a list of labels, little-endian u64."""
+Facts = dict[str, Any]
+"""Fields of a record by their names: numbers, texts, objects; bytes are a list of labels (u64)."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -39,6 +44,22 @@ def put(txn: WriteTxn, record: Record, action: str, facts: Facts) -> None:
     entry = Entry(action, header.mutation_id, record.time_ns, header.user, header.app, facts)
     key = _key(header.instance, header.version) + record.offset.to_bytes(8, "big")
     txn.put(key, msgspec.msgpack.encode(entry))
+
+
+def put_cleave(txn: WriteTxn, record: Record, facts: Facts, sizes: Facts) -> None:
+    """Keep the record of a cleave; one that is too long for a message refers to a blob.
+
+    The blob is the whole record of the start of the cleave, which has no sizes yet.
+    """
+    header = record.header
+    start = Entry("cleave", header.mutation_id, record.time_ns, header.user, header.app, facts)
+    text = to_json(start, txn.repo.graph.by_id[header.version].uuid).encode()
+    if len(text) > MESSAGE_BYTES_MAX:
+        digest = fnv1_128(text)
+        txn.put(BLOB + digest, msgspec.msgpack.encode(text))
+        facts = {name: value for name, value in facts.items() if name != "CleavedSupervoxels"}
+        facts["DataRef"] = base64.urlsafe_b64encode(digest).decode()
+    put(txn, record, "cleave-complete", {**facts, **sizes})
 
 
 def read(
@@ -65,7 +86,7 @@ def splits(
     """Return mutation id, supervoxel, remaining and split part of the splits of one version."""
     found: list[tuple[int, int, int, int]] = []
     for entry in _entries(txn, instance_id, version, view):
-        facts: Any = entry.facts
+        facts = entry.facts
         if entry.action == "split-supervoxel-complete":
             parts = facts["RemainSupervoxel"], facts["SplitSupervoxel"]
             found.append((entry.mutation_id, facts["Supervoxel"], *parts))

@@ -78,10 +78,6 @@ class Plan(NamedTuple):
     shape_zyx: Triple
     bounds: Bounds
 
-    def __len__(self) -> int:
-        """Return the number of blocks."""
-        return len(self.stored)
-
 
 def plan(
     reads: BodyReads,
@@ -136,7 +132,7 @@ def parts_of(whole: Plan) -> list[Plan]:
             coords_zyx=whole.coords_zyx[at : at + CHUNK_BLOCKS],
             stored=whole.stored[at : at + CHUNK_BLOCKS],
         )
-        for at in range(0, len(whole), CHUNK_BLOCKS)
+        for at in range(0, len(whole.stored), CHUNK_BLOCKS)
     ]
 
 
