@@ -35,16 +35,31 @@ def read(
         txn: the state to read.
         instance: number of the instance.
         versions: ordinals.
-        view: its sequence bounds what is seen (`?at=`).
+        view: its bounds say up to which sequence a version is seen (`?at=`).
         user: only records of this user.
     """
     for version in versions:
-        prefix = _prefix(instance, version)
-        stop = prefix + (min(view.sequence, (1 << 64) - 2) + 1).to_bytes(8, "big")
-        for _, value in txn.scan(prefix, stop):
-            author, _, texts = _decode(value)
-            if user is None or author == user:
-                yield from texts
+        for _, texts in rows(txn, instance, version, view, user):
+            yield from texts
+
+
+def rows(
+    txn: ReadTxn,
+    instance: int,
+    version: int,
+    view: View,
+    user: str | None = None,
+    start: int = 0,
+) -> Iterator[tuple[int, list[str]]]:
+    """Iterate over the events of one version from the sequence `start` on: sequence and records."""
+    prefix = _prefix(instance, version)
+    bound = view.bounds.get(version, view.sequence)
+    first = prefix + start.to_bytes(8, "big")
+    stop = prefix + (min(bound, (1 << 64) - 2) + 1).to_bytes(8, "big")
+    for key, value in txn.scan(first, stop):
+        author, _, texts = _decode(value)
+        if user is None or author == user:
+            yield int.from_bytes(key[-8:], "big"), texts
 
 
 def between(graph: VersionGraph, first: int, last: int) -> list[int]:

@@ -1,18 +1,24 @@
 """`mutations` and `mutations-range`, for the tables of the datatypes that keep such records."""
 
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
 from sanic.response import HTTPResponse
 
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.node import TEXT, NodeRequest
+from dvid_es.http.streaming import Snapshot, send_made, take_snapshot
 from dvid_es.projections import mutations
 
+PAGE_EVENTS = 1000
 
-def get_mutations(request: NodeRequest) -> HTTPResponse:
+
+async def get_mutations(request: NodeRequest) -> HTTPResponse | None:
     """GET mutations[?userid=U]: the records of this version, oldest first."""
-    return _answer(request, [request.version_id])
+    return await _answer(request, [request.version_id])
 
 
-def get_mutations_range(request: NodeRequest) -> HTTPResponse:
+async def get_mutations_range(request: NodeRequest) -> HTTPResponse | None:
     """GET mutations-range/<first>/<last>[?userid=U]: newest version first, along first parents.
 
     Raises:
@@ -27,12 +33,40 @@ def get_mutations_range(request: NodeRequest) -> HTTPResponse:
             raise InvalidRequest(f'version "{spec}" is not of this repository')
         ordinals.append(version.id)
     if not request.instance.versioned:
-        return _answer(request, [1])
-    return _answer(request, mutations.between(request.repo.graph, ordinals[0], ordinals[1]))
+        return await _answer(request, [1])
+    graph = request.repo.graph
+    request.version = graph.by_id[ordinals[1]]
+    return await _answer(request, mutations.between(graph, ordinals[0], ordinals[1]))
 
 
-def _answer(request: NodeRequest, versions: list[int]) -> HTTPResponse:
-    user = request.args.get("userid")
-    texts = mutations.read(request.txn, request.instance.id, versions, request.view, user)
+get_mutations.throttled = get_mutations_range.throttled = True  # type: ignore[attr-defined]
+
+
+async def _answer(request: NodeRequest, versions: Sequence[int]) -> HTTPResponse | None:
+    snapshot = take_snapshot(request)
+    texts = _texts(snapshot, request.instance.id, versions, request.args.get("userid"))
     # DVID leaves the type to be guessed from the bytes, which comes to plain text.
-    return HTTPResponse(f"[{','.join(texts)}]", 200, content_type=TEXT)
+    return await send_made(request, _array(texts), TEXT)
+
+
+def _texts(
+    snapshot: Snapshot, instance: int, versions: Sequence[int], user: str | None
+) -> Iterator[str]:
+    """Iterate over records, a page of events in each transaction."""
+    for version in versions:
+        start: int | None = 0
+        while start is not None:
+            with snapshot.open() as txn:
+                rows = mutations.rows(txn, instance, version, snapshot.view, user, start)
+                page = list(islice(rows, PAGE_EVENTS))
+            start = page[-1][0] + 1 if len(page) == PAGE_EVENTS else None
+            for _, texts in page:
+                yield from texts
+
+
+def _array(texts: Iterator[str]) -> Iterator[bytes]:
+    before = "["
+    for text in texts:
+        yield (before + text).encode()
+        before = ","
+    yield b"[]" if before == "[" else b"]"

@@ -1,13 +1,49 @@
-"""Long answers whose pieces are made in the kernel threads, never on the event loop."""
+"""Long answers whose pieces are made in the kernel threads, never on the event loop.
+
+They are read page by page, each page in a transaction of its own: rows are never changed, so a view
+that is bounded by a sequence gives the same answer in a later transaction.
+"""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple
 
 from sanic.response import HTTPResponse
 
 from dvid_es.http.node import PIECE_BYTES, NodeRequest
+from dvid_es.projections.txn import ReadTxn
+from dvid_es.versions import View
 
 logger = logging.getLogger(__name__)
+
+
+class Snapshot(NamedTuple):
+    """The state that a request reads, for as many short transactions as it needs."""
+
+    open: Callable[[], AbstractContextManager[ReadTxn]]
+    view: View
+    """What the addressed version sees, bounded by the sequence of the snapshot."""
+
+
+def take_snapshot(request: NodeRequest) -> Snapshot:
+    """Fix the state that a request reads, and end its own transaction."""
+    bound = request.view.sequence  # of `?at=`
+    assert request.sequence is not None
+    sequence = min(bound, request.sequence)
+    view = request.view.at(sequence)
+    store, packs, repo = request.engine.store, request.stream.packs, request.repo
+    request.finish()
+
+    @contextmanager
+    def open_txn() -> Iterator[ReadTxn]:
+        txn = store.begin_read(repo, packs, sequence)
+        try:
+            yield txn
+        finally:
+            store.finish_read(txn)
+
+    return Snapshot(open_txn, view)
 
 
 def _chunk(pieces: Iterator[bytes]) -> bytes:

@@ -4,7 +4,6 @@ Source: ServeHTTP in datatype/keyvalue/keyvalue.go (janelia-flyem/dvid).
 """
 
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
 
 from sanic.response import HTTPResponse
 
@@ -39,8 +38,7 @@ from dvid_es.http.datatype import Handler
 from dvid_es.http.errors import TEXT
 from dvid_es.http.mutations import get_mutations, get_mutations_range
 from dvid_es.http.node import JSON, OCTETS, NodeRequest, empty
-from dvid_es.http.streaming import send_made
-from dvid_es.projections.txn import ReadTxn
+from dvid_es.http.streaming import send_made, take_snapshot
 
 TAR = "application/tar"
 INLINE_FETCH_MAX = 256 * 1024
@@ -187,22 +185,8 @@ def refuse_key_verb(request: NodeRequest) -> HTTPResponse:
 
 def _pin(request: NodeRequest) -> Pinned:
     """Fix the state that this request reads, and end its own transaction."""
-    bound = request.view.sequence
-    assert request.sequence is not None
-    sequence = min(bound, request.sequence)
-    view = request.view.at(sequence)
-    engine, stream, repo = request.engine, request.stream, request.repo
-    request.finish()
-
-    @contextmanager
-    def open_txn() -> Iterator[ReadTxn]:
-        txn = engine.store.begin_read(repo, stream.packs, sequence)
-        try:
-            yield txn
-        finally:
-            engine.store.finish_read(txn)
-
-    return Pinned(open_txn, stream.packs, request.instance.id, view)
+    snapshot = take_snapshot(request)
+    return Pinned(snapshot.open, request.stream.packs, request.instance.id, snapshot.view)
 
 
 def _ends(request: NodeRequest, word: str) -> tuple[bytes, bytes]:
