@@ -7,6 +7,7 @@ import importlib
 
 KERNEL_MODULES = (
     "downres",
+    "fnv",
     "labelblock_kernels",
     "labelindex_kernels",
     "labelremap",

@@ -84,7 +84,8 @@ def build_radix(svs: Labels) -> NDArray[np.uint32]:
     """
     if len(svs) > MAX_ENTRIES:
         raise ValueError(f"{len(svs)} supervoxels, a base holds at most {MAX_ENTRIES}")
-    radix = np.zeros(len(svs) // ENTRIES_PER_BUCKET + 2, np.uint32)
+    # Two buckets or more: a shift by 63 bits must reach a bucket that exists.
+    radix = np.zeros(len(svs) // ENTRIES_PER_BUCKET + 3, np.uint32)
     if len(svs):
         fill_radix(svs, radix)
     return radix
@@ -106,6 +107,7 @@ def lookup(
         How many keys were in the base; the others were copied.
     """
     assert len(base_svs) == len(base_bodies), "each supervoxel of the base has a body"
+    assert len(radix) == len(base_svs) // ENTRIES_PER_BUCKET + 3, "the index is of another base"
     assert len(keys) == len(out), "the target is as long as the keys"
     found: int = map_labels(keys, base_svs, base_bodies, radix, out)
     return found

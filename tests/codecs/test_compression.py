@@ -76,7 +76,9 @@ def test_deflate_longer_than_allowed_is_refused():
         compression.inflate_raw(compression.deflate_raw(b"abcd"), 3)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xf0", b"\xff" * 20, compression.lz4_block_compress(b"abcd")])
+@pytest.mark.parametrize(
+    "data", [b"", b"\xf0", b"\xff" * 20, compression.lz4_block_compress(b"abcd")]
+)
 def test_bad_or_long_lz4_is_refused(data):
     with pytest.raises(InvalidRequest, match="LZ4"):
         compression.lz4_block_decompress(data, 3)

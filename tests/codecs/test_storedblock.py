@@ -178,7 +178,7 @@ def test_real_cubes_take_little_more_than_their_gzip():
 
 def test_damage_is_reported():
     stored = storedblock.store(labelblock.encode(noise(1, 5)))
-    with pytest.raises(CorruptStore, match="CRC|damaged"):
+    with pytest.raises(CorruptStore, match="damaged"):
         storedblock.load(stored[:8] + bytes([stored[8] ^ 1]) + stored[9:])
     for bad in (b"", b"\x02" + stored[1:], stored[:40], stored[:1] + b"\x07" + stored[2:]):
         with pytest.raises(CorruptStore):
