@@ -26,7 +26,7 @@ def error_response(problem: DvidError, path: str) -> HTTPResponse:
         case NotFound():
             message = str(problem)
             if not message:
-                return HTTPResponse(b"", 404)
+                return HTTPResponse(b"", 404, content_type="")
             return _text(404, f"{message} ({path}).\n")
         case RangeNotSatisfiable():
             headers = {"Content-Range": f"bytes */{problem.length}", **_NOSNIFF}
