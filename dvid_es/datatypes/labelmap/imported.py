@@ -48,10 +48,7 @@ def write(txn: WriteTxn, record: Record, svs: Labels, coords_zyx: Coords, counts
     )
     bounds = [*starts.tolist(), len(svs)]
     places, voxels = local.tobytes(), counts.tobytes()
-    values = [
-        places[2 * a : 2 * b] + voxels[4 * a : 4 * b]
-        for a, b in pairwise(bounds)
-    ]
+    values = [places[2 * a : 2 * b] + voxels[4 * a : 4 * b] for a, b in pairwise(bounds)]
     put_many(txn, keys, values, header.version, record.offset)
     owners = np.flatnonzero(np.append(True, svs[1:] != svs[:-1]))
     totals = np.add.reduceat(counts.astype(np.uint64), owners).astype("<u8").tobytes()

@@ -8,6 +8,7 @@ the nearest ancestor over all parents counts, as for everything else.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import checkpoint, instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
-from dvid_es.versions import View
+from dvid_es.versions import View, split_suffix
 
 ENTRIES = 82
 """Kind of the rows that hold one entry each."""
@@ -196,6 +197,42 @@ def all_entries(txn: ReadTxn, instance_id: int, view: View) -> tuple[Labels, Lab
     if not view.linear:
         _settle(all_svs, all_bodies, all_stamps, last, view)
     return all_svs[last], all_bodies[last]
+
+
+def statistics(txn: ReadTxn, instance_id: int) -> dict[str, Any]:
+    """Return how many entries the mapping has, all versions together, as DVID's map-stats.
+
+    Source: GetMapStats in datatype/labelmap/vmap.go (janelia-flyem/dvid).
+    """
+    prefix = instance_key(instance_id, JOURNAL)
+    entries, size = 0, 0
+    versions = set()
+    for _, value in txn.scan(prefix, prefix + b"\xff" * 9):
+        entries += (len(value) - 4) // 16
+        size += len(value)
+        versions.add(int.from_bytes(value[:4], "big"))
+    prefix = instance_key(instance_id, mapruns.RUNS)
+    for key, value in txn.scan(prefix, prefix + b"\xff" * 15):
+        run = mapruns.open_run(*split_suffix(key), txn.bulk(mapruns.reference(value)))
+        entries += run.entries
+        size += len(run.data)
+        versions.add(split_suffix(key)[0])
+    return {
+        "MapEntries": entries,
+        "MapSize": _humanised(size),
+        "NumVersions": len(versions),
+        "MaxVersion": max(versions, default=0),
+    }
+
+
+def _humanised(size: int) -> str:
+    """Return a number of bytes as people read it, in powers of 1000."""
+    amount, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.1f} {unit}" if amount < 10 and unit != "B" else f"{amount:.0f} {unit}"
 
 
 def _settle(svs: Labels, bodies: Labels, stamps: Labels, last: Found, view: View) -> None:

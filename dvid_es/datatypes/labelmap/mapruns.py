@@ -99,6 +99,11 @@ def put(txn: WriteTxn, record: Record, part: int, ref: PackRef) -> None:
     versioned.put(txn, key, record.header.version, record.offset, _REF.pack(*ref))
 
 
+def reference(value: bytes) -> PackRef:
+    """Return the place of the run of a row."""
+    return PackRef(*_REF.unpack(value))
+
+
 def visible(txn: ReadTxn, instance_id: int, view: View) -> list[tuple[int, int, PackRef]]:
     """Return version, sequence and place of the runs that a view sees, the newest first."""
     prefix = instance_key(instance_id, RUNS)
@@ -109,5 +114,5 @@ def visible(txn: ReadTxn, instance_id: int, view: View) -> list[tuple[int, int, 
     for key, value in txn.scan(prefix, prefix + b"\xff" * 15):
         version, sequence = split_suffix(key)
         if sequence <= view.bounds.get(version, -1):
-            found.append((version, sequence, PackRef(*_REF.unpack(value))))
+            found.append((version, sequence, reference(value)))
     return sorted(found, reverse=True)

@@ -96,6 +96,33 @@ def splits(
     return found
 
 
+def history(txn: ReadTxn, instance_id: int, versions: list[int], view: View, label: int) -> str:
+    """Return, as a JSON array, the records of what made a body what it is, the oldest first.
+
+    Args:
+        txn: the state.
+        instance_id: the instance.
+        versions: ordinals, the latest first.
+        view: of the latest.
+        label: the body. What was merged into it, or what it was cleaved from or named before,
+            belongs to its history from there on back.
+    """
+    labels = {label}
+    texts = []
+    for version in versions:
+        uuid = txn.repo.graph.by_id[version].uuid
+        for entry in reversed(list(_entries(txn, instance_id, version, view))):
+            facts = entry.facts
+            after = {facts.get(name) for name in ("Target", "NewLabel", "CleavedLabel", "Body")}
+            if labels & (after | {facts.get("OrigLabel")}):
+                texts.append(to_json(entry, uuid))
+                if labels & after:
+                    before = {facts.get(name) for name in ("Target", "OrigLabel")}
+                    labels |= {found for found in before if found}
+                    labels.update(from_bytes(facts.get("Labels", b"")).tolist())
+    return f"[{','.join(reversed(texts))}]"
+
+
 def _entries(txn: ReadTxn, instance_id: int, version: int, view: View) -> Iterator[Entry]:
     prefix = _key(instance_id, version)
     last = view.bounds.get(version, -1)
