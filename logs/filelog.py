@@ -7,6 +7,7 @@ above. FORMAT.md describes every byte.
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from dvid_es.errors import DvidError, StorageFull, WritesHalted
@@ -128,11 +129,11 @@ class FileLog:
             if active.sealed:
                 active = self._start_segment(active.end, active.chain)
             first = active.end
-            data, chain = encode_records(entries, first, active.chain, self._synced)
+            data, checksum = encode_records(entries, first, active.chain, self._synced)
             self._write(active, data)
             with self._state_lock:
                 active.note(first, active.size, active.chain)
-                active.chain = chain
+                active.chain = checksum
                 active.size += len(data)
                 active.end = first + len(entries)
             self._marked = False
@@ -149,8 +150,8 @@ class FileLog:
         """Return the records `start` ... `stop`, verified; see `Log.read`."""
         with self._state_lock:
             parts = places(self._segments, start, self.end if stop is None else stop)
-        for part in parts:
-            yield from read_part(self._disk, part)
+        # No generator: it would look at the log when it is first asked, not now.
+        return chain.from_iterable(read_part(self._disk, part) for part in parts)
 
     def close(self) -> None:
         """Sync, mark the end so that later damage is told from a torn tail, and release the log."""
@@ -202,20 +203,20 @@ class FileLog:
         active = self._segments[-1]
         if self._marked or active.sealed:
             return
-        data, chain = encode_control(MARK, active.end, active.chain, self._synced, b"", b"")
+        data, checksum = encode_control(MARK, active.end, active.chain, self._synced, b"", b"")
         try:
             self._write(active, data)
             self._disk.sync_data(self._fd)
         except (OSError, DvidError):
             return
-        active.chain, active.size, self._marked = chain, active.size + len(data), True
+        active.chain, active.size, self._marked = checksum, active.size + len(data), True
 
     def _seal(self, active: Segment) -> None:
         """Write the footer of the active segment and make all of it durable."""
-        footer, chain = encode_footer(active, self._digest.digest(), self._synced)
+        footer, checksum = encode_footer(active, self._digest.digest(), self._synced)
         self._write(active, footer)
         with self._state_lock:
-            active.chain, active.size, active.sealed = chain, active.size + len(footer), True
+            active.chain, active.size, active.sealed = checksum, active.size + len(footer), True
         # Always, though the records may be durable: a successor must never outlive this footer.
         self._sync()
 
@@ -241,10 +242,10 @@ class FileLog:
             raise failed from error
         if self._fd >= 0:
             self._disk.close(self._fd)
-        chain = CHECKSUM.unpack(header[-4:])[0]
+        checksum = CHECKSUM.unpack(header[-4:])[0]
         self._fd, self._digest = fd, new_digest()
         self._digest.update(header)
-        segment = new_segment(path, first, chain)
+        segment = new_segment(path, first, checksum)
         with self._state_lock:
             self._segments.append(segment)
         return segment

@@ -108,8 +108,6 @@ class PackIndex:
                 low, low_key = first + count, int.from_bytes(last[:8], "big")
             else:
                 return self._find_in(window, digest)
-            if not low_key <= key <= high_key:
-                return None
         return None
 
     def _find_in(self, window: bytes, digest: bytes) -> PackRef | None:

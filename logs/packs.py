@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dvid_es.errors import CorruptPack, StorageFull, WritesHalted
 from dvid_es.logs.base import Finding, PackRef, check_value
@@ -24,6 +25,15 @@ from dvid_es.logs.packwrite import ActivePack, list_values
 logger = logging.getLogger(__name__)
 
 PACK_BYTES = 1 << 30
+
+
+class _Found(NamedTuple):
+    ref: PackRef | None
+    """Of an equal, undamaged value."""
+    is_inherited: bool
+    """It is of an earlier process and may never have been synced."""
+    met_damage: bool
+    """There is an equal value that is damaged."""
 
 
 class FilePacks(PackReader):
@@ -114,14 +124,14 @@ class FilePacks(PackReader):
         for digest, value in zip(digests, plain, strict=True):
             if digest in known or digest in new:
                 continue
-            ref, was_damaged = self._find_good(digest, value)
-            if ref is not None:
-                known[digest] = ref
-                if self._active.inherited.get(digest) == ref:
-                    again[digest] = ref, value
-                continue
-            new[digest] = value, crc32c(value)
-            if was_damaged:
+            found = self._find(digest, value)
+            if found.ref is None:
+                new[digest] = value, crc32c(value)
+            else:
+                known[digest] = found.ref
+            if found.ref is not None and found.is_inherited:
+                again[digest] = found.ref, value
+            if found.met_damage:
                 damaged.add(digest)
         with self._lock:
             self._check_usable()
@@ -134,31 +144,31 @@ class FilePacks(PackReader):
                 known |= self._append(new, damaged)
         return [known[digest] for digest in digests]
 
-    def _find_good(self, digest: bytes, value: bytes | memoryview) -> tuple[PackRef | None, bool]:
-        """Return the reference of an equal, undamaged value; and whether a damaged one was met."""
-        damaged = False
-        for ref in self._candidates(digest):
+    def _find(self, digest: bytes, value: bytes | memoryview) -> _Found:
+        """Look for an equal, undamaged value."""
+        met_damage = False
+        for ref, is_inherited in self._candidates(digest):
             try:
                 if ref.length == len(value) and self.get(ref) == value:
-                    return ref, damaged
+                    return _Found(ref, is_inherited, met_damage)
             except CorruptPack as error:
                 logger.warning("a damaged value is stored again: %s", error)
-            damaged = True
-        return None, damaged
+            met_damage = True
+        return _Found(None, False, met_damage)
 
-    def _candidates(self, digest: bytes) -> Iterator[PackRef]:
-        if ref := self._active.refs.get(digest):
-            yield ref
-        if ref := self._active.inherited.get(digest):
-            yield ref
+    def _candidates(self, digest: bytes) -> Iterator[tuple[PackRef, bool]]:
+        """Return where a value may lie, newest first, and whether it is inherited."""
+        active = self._active
+        if ref := active.refs.get(digest):
+            yield ref, False
+        if ref := active.inherited.get(digest):
+            yield ref, True
         for index in list(self._indexes):
             if ref := index.find(digest):
-                yield ref
+                yield ref, False
 
     def _renew(self, ref: PackRef, value: bytes | memoryview) -> None:
         """Make sure, under the lock, that the next sync covers a value of an earlier process."""
-        if ref.digest not in self._active.inherited:
-            return
         try:
             self._active.renew(ref, value)
         except WritesHalted as error:

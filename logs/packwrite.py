@@ -120,7 +120,8 @@ class ActivePack:
             write_all(self._disk, self.handle.fd, [encode_head(ref), value], position)
         except OSError as error:
             raise failure(error, f"a value of {self.path} cannot be written again") from error
-        self.refs[ref.digest] = self.inherited.pop(ref.digest)
+        self.refs[ref.digest] = ref
+        self.inherited.pop(ref.digest, None)
 
     def _undo(self, error: OSError) -> DvidError:
         """Cut off what a failed write left, which no reference names, and return what to raise."""

@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import stat
@@ -5,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dvid_es.errors import CorruptPack, SettingsError
+from dvid_es.errors import CorruptPack, SettingsError, WritesHalted
 from dvid_es.logs import FilePacks, PackReader, PackRef
 from dvid_es.logs.base import MAX_VALUE_BYTES
 from dvid_es.logs.checksums import crc32c
 from dvid_es.logs.disk import DISK
 from dvid_es.logs.packcheck import verify_pack
 from dvid_es.logs.packfile import decode_head, encode_head
-from dvid_es.logs.packindex import open_index
+from dvid_es.logs.packindex import open_index, write_index
 from tests.contracts.packs_contract import PacksContract, value
 from tests.logs.faults import CrashDisk
 
@@ -123,6 +124,61 @@ def test_an_index_finds_each_of_many_digests_and_no_other(tmp_path):
     ends = sorted(refs, key=lambda ref: ref.digest)
     assert index.find(ends[0].digest) == ends[0]
     assert index.find(ends[-1].digest) == ends[-1]
+
+
+def test_an_index_of_digests_that_are_not_evenly_spread_finds_each_and_bears_a_cut(tmp_path):
+    digests = [b"\0" * 8 + number.to_bytes(8, "big") for number in range(1000)]
+    digests += [b"\xff" * 8 + number.to_bytes(8, "little") for number in range(1000)]
+    digests += [bytes(24)[:8] + b"\1" * 8, b"\7" * 16, (7 << 120).to_bytes(16, "big")]
+    refs = [
+        PackRef(1, int.from_bytes(digest[-8:], "big") % 2**40, 7, 7, digest) for digest in digests
+    ]
+    path = tmp_path / "00000001.pack"
+    write_index(DISK, path, 1, 99, refs)
+    index = open_index(DISK, path, 1, 99)
+    assert [index.find(ref.digest) for ref in refs] == refs
+    assert index.find(b"\0" * 7 + b"\1" + b"\0" * 8) is None
+    os.truncate(tmp_path / "00000001.index", 100)
+    assert index.find(refs[500].digest) is None
+    assert index.load() is None
+
+
+def test_a_digest_within_other_fields_of_an_index_is_no_entry(tmp_path):
+    inner = PackRef(1, 0x0706050403020100, 0x0B0A0908, 0x0F0E0D0C, b"\0" * 8 + b"\1" * 8)
+    other = inner._replace(digest=bytes(range(16)))
+    wanted = bytes(range(16))
+    path = tmp_path / "00000001.pack"
+    write_index(DISK, path, 1, 99, [inner, inner._replace(digest=b"\1" * 16)])
+    assert open_index(DISK, path, 1, 99).find(wanted) is None
+    write_index(DISK, path, 1, 99, [inner, other, inner._replace(digest=b"\1" * 16)])
+    assert open_index(DISK, path, 1, 99).find(wanted) == other
+
+
+def test_an_index_that_cannot_be_made_is_done_without(tmp_path):
+    refs = fill(tmp_path)
+    min(tmp_path.glob("*.index")).unlink()
+
+    class NoIndexDisk(CrashDisk):
+        def open(self, path, flags):
+            if Path(path).name == "00000001.index":
+                raise OSError(errno.EACCES, "not this one")
+            return super().open(path, flags)
+
+    packs = FilePacks(tmp_path, pack_bytes=10_000, disk=NoIndexDisk())
+    assert packs.get_many(refs) == VALUES
+    assert packs.put(VALUES[0]) != refs[0]
+    assert packs.put(VALUES[-1]) == refs[-1]
+    packs.close()
+
+
+def test_verify_leaves_packs_alone_that_are_started_meanwhile_and_checks_indexes(tmp_path):
+    fill(tmp_path)
+    packs = FilePacks(tmp_path, pack_bytes=10_000)
+    (tmp_path / "00000099.pack").write_bytes(b"not finished")
+    assert list(packs.verify()) == []
+    (tmp_path / "00000002.index").write_bytes(b"no index")
+    assert [finding.path for finding in packs.verify()] == [str(tmp_path / "00000002.index")]
+    packs.close()
 
 
 def test_a_damaged_value_is_stored_again_when_it_is_put_again(tmp_path, caplog):
@@ -250,8 +306,8 @@ def test_of_two_threads_that_put_an_equal_value_one_stores_it(tmp_path):
     class Overtaken(FilePacks):
         overtaking = False
 
-        def _find_good(self, digest, data):
-            found = super()._find_good(digest, data)
+        def _find(self, digest, data):
+            found = super()._find(digest, data)
             if not self.overtaking:
                 self.overtaking = True
                 self.first = self.put(data)
@@ -272,8 +328,8 @@ def test_a_value_of_a_killed_process_is_named_once_also_if_others_are_faster(tmp
     class Overtaken(FilePacks):
         overtaking = False
 
-        def _find_good(self, digest, data):
-            found = super()._find_good(digest, data)
+        def _find(self, digest, data):
+            found = super()._find(digest, data)
             if not self.overtaking:
                 self.overtaking = True
                 self.put(b"value")
@@ -283,6 +339,7 @@ def test_a_value_of_a_killed_process_is_named_once_also_if_others_are_faster(tmp
     packs = Overtaken(tmp_path, pack_bytes=pack_bytes)
     ref = packs.put(b"value")
     assert packs.get(ref) == b"value"
+    assert packs.put(b"value") == ref
     assert list(packs.verify()) == []
     packs.close()
 
@@ -304,3 +361,11 @@ def test_a_head_of_a_value_that_is_too_long_is_no_head():
     assert decode_head(encode_head(ref), 0, 1, 64) is None
     ref = ref._replace(length=MAX_VALUE_BYTES)
     assert decode_head(encode_head(ref), 0, 1, 64).ref == ref
+
+
+def test_a_closed_pack_cannot_be_written(tmp_path):
+    packs = FilePacks(tmp_path)
+    active = packs._active
+    packs.close()
+    with pytest.raises(WritesHalted, match="closed"):
+        active.append({})

@@ -211,3 +211,15 @@ def test_a_repair_that_is_interrupted_anywhere_can_be_repeated(folder):
         for name, data in originals.items():
             (folder / name).write_bytes(data)
     assert nth > 4
+
+
+def test_a_segment_of_a_newer_format_is_found_and_set_aside(folder):
+    path = segments(folder)[2]
+    data = bytearray(path.read_bytes())
+    data[8] = 2
+    data[124:128] = crc32c_extend(0, bytes(data[:124])).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert "newer dvid-es" in next(verify_log(folder)).problem
+    report = repair(folder, accept_loss=True)
+    assert report.kept == int(path.stem)
+    assert (report.aside / path.name).read_bytes() == data
