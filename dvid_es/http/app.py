@@ -18,7 +18,7 @@ from sanic.response import HTTPResponse
 
 from dvid_es.engine import Engine
 from dvid_es.errors import DvidError, InvalidRequest, NotFound
-from dvid_es.http.blocklist import client_address
+from dvid_es.http.blocklist import NOBODY, client_address
 from dvid_es.http.blocklist import load as load_block_list
 from dvid_es.http.cors import METHODS as CORS_METHODS
 from dvid_es.http.cors import Cors
@@ -79,7 +79,9 @@ class Server:
         method = raw.method
         path, _, query = origin_form(raw.raw_url.decode("latin-1")).partition("?")
         request = NodeRequest(self, raw, method, path)
-        started = self.monitor.start()
+        monitor = self.monitor
+        monitor.active += 1
+        started = monitor.now() if path in SILENT else 0.0
         try:
             if query:
                 request.args = parse_query(query)
@@ -102,13 +104,17 @@ class Server:
             )
         finally:
             request.finish()
-            self.monitor.active -= 1
+            monitor.active -= 1
+        if started:
+            monitor.ping(request.args.get("u", ""), started)
+        elif method in MUTATING:
+            monitor.puts += 1
+            monitor.bytes_in += len(request.body)
+        else:
+            monitor.gets += 1
         if response is not None:
             response.headers.update(request.common_headers())
-            if path in SILENT:
-                self.monitor.ping(request.args.get("u", ""), started)
-            else:
-                self.monitor.count(method, len(request.body), len(response.body or b""))
+            monitor.bytes_out += len(response.body or b"")
         return response
 
     def _at_once(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
@@ -117,7 +123,7 @@ class Server:
             return HTTPResponse(None, 307, {"Location": f"{cleaned}?{query}" if query else cleaned})
         if request.method == "OPTIONS":
             return self._options(request)
-        if self.block_list and path not in SILENT:
+        if self.block_list is not NOBODY and path not in SILENT:
             headers, raw = request.raw.headers, request.raw
             address = client_address(
                 headers.get("forwarded", ""), headers.get("x-forwarded-for", ""), raw.ip
@@ -146,7 +152,9 @@ class Server:
 
     async def _answer(self, request: NodeRequest) -> HTTPResponse | None:
         """Find the handler, receive the body, and let the handler answer."""
-        handler = await self._find(request)
+        if "min_seq" in request.args:
+            await self._wait(request)
+        handler = self._find(request)
         raw = request.raw
         if raw.stream is not None and request.method != "HEAD":
             await raw.receive_body()
@@ -154,24 +162,30 @@ class Server:
         if getattr(handler, "throttled", False) and request.args.get("throttle") in ("on", "true"):
             with self.monitor.throttle():
                 response = handler(request)
-                if inspect.isawaitable(response):
-                    response = await response
-        else:
-            response = handler(request)
-            if inspect.isawaitable(response):
-                response = await response
-        return response
+                return await response if inspect.isawaitable(response) else response
+        response = handler(request)
+        if response is None or isinstance(response, HTTPResponse):
+            return response
+        return await response
 
-    async def _find(self, request: NodeRequest) -> Handler:
+    async def _wait(self, request: NodeRequest) -> None:
+        """Wait for the sequence that `min_seq` asks for, in the repository of the path."""
+        sequence = parse_unsigned(request.args["min_seq"], "min_seq")
+        parts = request.path.split("/")
+        if len(parts) > 3 and parts[2] in ("node", "repo"):
+            stream, _, _ = self.engine.resolve(parts[3])
+            await self.engine.wait_for(stream, sequence, WAIT_SECONDS)
+
+    def _find(self, request: NodeRequest) -> Handler:
         """Resolve the names in the path and return the handler."""
         parts = request.path.split("/")
         if len(parts) > 2 and parts[1] == "api":
             if parts[2] == "node" and len(parts) > 4:
                 if len(parts) == 5:
-                    return await self._node(request, parts)
-                return await self._instance(request, parts)
+                    return self._node(request, parts)
+                return self._instance(request, parts)
             if parts[2] == "repo" and len(parts) > 3:
-                return await self._repo(request, parts)
+                return self._repo(request, parts)
         return self._server(request, parts)
 
     def _server(self, request: NodeRequest, parts: list[str]) -> Handler:
@@ -198,15 +212,10 @@ class Server:
                     return found
         return None
 
-    async def _resolve(self, request: NodeRequest, spec: str) -> None:
+    def _resolve(self, request: NodeRequest, spec: str) -> None:
         request.stream, request.repo, request.version = self.engine.resolve(spec)
-        minimum = request.args.get("min_seq")
-        if minimum is not None:
-            sequence = parse_unsigned(minimum, "min_seq")
-            await self.engine.wait_for(request.stream, sequence, WAIT_SECONDS)
-            request.stream, request.repo, request.version = self.engine.resolve(spec)
 
-    async def _repo(self, request: NodeRequest, parts: list[str]) -> Handler:
+    def _repo(self, request: NodeRequest, parts: list[str]) -> Handler:
         method = "GET" if request.method == "HEAD" and len(parts) > 4 else request.method
         word = parts[4] if len(parts) > 4 else ""
         found = self.repo_routes.get(f"{method} {word}")
@@ -215,14 +224,14 @@ class Server:
             parts = [*parts[:4], "*", *parts[4:]]
         if found is None or (len(parts) > 5 and not getattr(found, "takes_words", False)):
             raise _NoRoute
-        await self._resolve(request, parts[3])
+        self._resolve(request, parts[3])
         self._check_mode(request)
         request.words = parts[5:]
         return found
 
-    async def _node(self, request: NodeRequest, parts: list[str]) -> Handler:
+    def _node(self, request: NodeRequest, parts: list[str]) -> Handler:
         method = "GET" if request.method == "HEAD" else request.method
-        await self._resolve(request, parts[3])
+        self._resolve(request, parts[3])
         self._check_mode(request)
         action = parts[4]
         if (
@@ -239,8 +248,8 @@ class Server:
             raise _NoRoute
         return found
 
-    async def _instance(self, request: NodeRequest, parts: list[str]) -> Handler:
-        await self._resolve(request, parts[3])
+    def _instance(self, request: NodeRequest, parts: list[str]) -> Handler:
+        self._resolve(request, parts[3])
         instance = request.repo.names.get(parts[4])
         if instance is None:
             raise InvalidRequest(f'invalid data instance name "{parts[4]}"')

@@ -21,10 +21,6 @@ class BlockList:
     users: dict[str, str]
     addresses: tuple[tuple[str, str], ...] = ()
 
-    def __bool__(self) -> bool:
-        """Whether anybody is blocked."""
-        return bool(self.users or self.addresses)
-
     def reason(self, user: str, address: str) -> str | None:
         """Return why a request is blocked, or None."""
         if user and user in self.users:
@@ -38,7 +34,7 @@ class BlockList:
         return None
 
 
-EMPTY = BlockList({})
+NOBODY = BlockList({})
 
 
 def parse(lines: Iterable[str], name: str) -> BlockList:
@@ -73,7 +69,7 @@ def load(path: Path | None) -> BlockList:
         InvalidRequest: it cannot be read, or a line is wrong.
     """
     if path is None:
-        return EMPTY
+        return NOBODY
     try:
         return parse(path.read_text("utf-8").splitlines(), str(path))
     except (OSError, UnicodeDecodeError) as problem:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from dvid_es.clock import Clock
 from dvid_es.errors import InvalidRequest, Overloaded
@@ -21,14 +23,15 @@ class Latency:
     most_ms: int = 0
 
 
-@dataclass(slots=True)
-class Second:
-    """What happened within one second."""
+class Rates(NamedTuple):
+    """What happened in a second, on average since it was asked for before."""
 
-    gets: int = 0
-    puts: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
+    gets: int
+    puts: int
+    bytes_in: int
+    bytes_out: int
+    disk_read: int
+    disk_written: int
 
 
 class Monitor:
@@ -40,48 +43,39 @@ class Monitor:
         self.started_ns = clock.now_ns()
         self.active = 0
         """Requests that are being answered."""
+        self.gets = self.puts = self.bytes_in = self.bytes_out = 0
+        """Answered requests, and bytes of their bodies (of what was not streamed)."""
         self.users: dict[str, Latency] = {}
         self.max_throttled = max_throttled
         self.throttled = 0
         self.gc_percent = 100
         """What clients of DVID set; Python has no such thing, so it is only remembered."""
-        self._second = 0
-        self._now = Second()
-        self._before = Second()
+        self._before = self._totals()
+        self._asked_ns = self.started_ns
 
-    def start(self) -> float:
-        """Count a request that begins, and return when."""
-        self.active += 1
-        return asyncio.get_running_loop().time()
+    @staticmethod
+    def now() -> float:
+        """Return seconds of the event loop's clock, never 0."""
+        return asyncio.get_running_loop().time() or 1e-9
 
-    def count(self, method: str, bytes_in: int, bytes_out: int) -> None:
-        """Count an answered request."""
-        now = self._current()
-        if method in ("GET", "HEAD"):
-            now.gets += 1
-        else:
-            now.puts += 1
-        now.bytes_in += bytes_in
-        now.bytes_out += bytes_out
+    def _totals(self) -> Rates:
+        return Rates(self.gets, self.puts, self.bytes_in, self.bytes_out, *_disk_bytes())
 
-    def last_second(self) -> Second:
-        """Return the counts of the last whole second."""
-        self._current()
-        return self._before
-
-    def _current(self) -> Second:
-        second = int(asyncio.get_running_loop().time())
-        if second != self._second:
-            self._before = self._now if second == self._second + 1 else Second()
-            self._now = Second()
-            self._second = second
-        return self._now
+    def rates(self) -> Rates:
+        """Return what happened per second since this was asked for before."""
+        now_ns = self.clock.now_ns()
+        totals, before = self._totals(), self._before
+        seconds = max((now_ns - self._asked_ns) / 1e9, 1e-3)
+        self._before, self._asked_ns = totals, now_ns
+        return Rates(
+            *(round((now - then) / seconds) for now, then in zip(totals, before, strict=True))
+        )
 
     def ping(self, user: str, started: float) -> None:
         """Note a sign of life of a user, and how long its request took; "" is nobody."""
         if not user:
             return
-        milliseconds = int(1000 * (asyncio.get_running_loop().time() - started))
+        milliseconds = int(1000 * (self.now() - started))
         known = self.users.pop(user, None)
         if known is None:
             if len(self.users) >= USERS_MAX:
@@ -121,3 +115,13 @@ class Monitor:
             raise InvalidRequest(f"throttle must be at least 1, not {number}")
         before, self.max_throttled = self.max_throttled, number
         return before
+
+
+def _disk_bytes() -> tuple[int, int]:
+    """Return bytes that this process has had the disk read and write; 0 where nobody counts them."""
+    try:
+        lines = Path("/proc/self/io").read_text("ascii").splitlines()
+    except OSError:
+        return 0, 0
+    found = dict(line.split(": ") for line in lines)
+    return int(found.get("read_bytes", 0)), int(found.get("write_bytes", 0))

@@ -62,20 +62,23 @@ def _latency(user: str, known: Latency) -> dict[str, Any]:
 
 
 def get_load(request: NodeRequest) -> HTTPResponse:
-    """GET api/load: what happened in the last second, and what is going on, as numbers by name."""
+    """GET api/load: what happens per second since this was asked before, and what is going on now.
+
+    Bytes of keys are not counted: they are 0.
+    """
     server = request.server
-    second = server.monitor.last_second()
+    rates = server.monitor.rates()
     threads = request.engine.pool._max_workers
     return json_response(
         {
-            "file bytes read": 0,
-            "file bytes written": 0,
+            "file bytes read": rates.disk_read,
+            "file bytes written": rates.disk_written,
             "key bytes read": 0,
             "key bytes written": 0,
-            "value bytes read": second.bytes_out,
-            "value bytes written": second.bytes_in,
-            "GET requests": second.gets,
-            "PUT requests": second.puts,
+            "value bytes read": rates.bytes_out,
+            "value bytes written": rates.bytes_in,
+            "GET requests": rates.gets,
+            "PUT requests": rates.puts,
             "handlers active": 100 * server.monitor.active // threads,
             "goroutines": len(asyncio.all_tasks()) + threading.active_count(),
             "active CGo writes": request.engine.writer.waiting,
