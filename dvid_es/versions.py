@@ -5,8 +5,9 @@ A `View` says which rows a read may see: for each version of an ancestry, up to 
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 
 import msgspec
 
@@ -49,7 +50,16 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
 class View:
     """Which rows a read sees: the versions of an ancestry, each up to a sequence."""
 
-    __slots__ = ("bounds", "linear", "parents", "seek_suffix", "sequence", "version")
+    __slots__ = (
+        "bounds",
+        "fork",
+        "limits",
+        "linear",
+        "parents",
+        "seek_suffix",
+        "sequence",
+        "version",
+    )
 
     def __init__(
         self,
@@ -57,20 +67,41 @@ class View:
         bounds: Mapping[int, int],
         parents: Mapping[int, tuple[int, ...]],
         sequence: int = UNBOUNDED,
+        limits: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
-        """Keep the bounds of `version` and of all its ancestors, by ordinal (inclusive)."""
+        """Make a view.
+
+        Args:
+            version: the ordinal read at.
+            bounds: last sequence seen of it and of all its ancestors, by ordinal (inclusive).
+            parents: of every version of the graph, by ordinal.
+            sequence: bounds everything (`?at=`).
+            limits: `parent_bound` of the versions that have one.
+        """
         self.version = version
         self.bounds = bounds
         self.parents = parents
         self.sequence = sequence
-        self.linear = all(len(parents.get(ordinal, ())) < 2 for ordinal in bounds)
+        self.limits = limits
+        self.fork = self._first_merge()
+        """The newest version merge seen; 0 if there is none. Versions from there on are one line: what
+        is found in one of them supersedes everything below."""
+        self.linear = not self.fork
         # The newest row that this view may see sorts first from here on: both parts descend.
         self.seek_suffix = row_suffix(version, bounds[version])
 
     def at(self, sequence: int) -> "View":
         """Return this view as it was just after the event at `sequence`."""
         bounds = {ordinal: min(bound, sequence) for ordinal, bound in self.bounds.items()}
-        return View(self.version, bounds, self.parents, min(self.sequence, sequence))
+        return View(self.version, bounds, self.parents, min(self.sequence, sequence), self.limits)
+
+    def _first_merge(self) -> int:
+        version = self.version
+        while parents := self.parents.get(version):
+            if len(parents) > 1:
+                return version
+            version = parents[0]
+        return 0
 
     def is_ancestor(self, ordinal: int, of: int) -> bool:
         """Say whether `ordinal` is a proper ancestor of `of`, both within this view."""
@@ -84,6 +115,37 @@ class View:
                     seen.add(parent)
                     waiting.append(parent)
         return False
+
+    def nearest(self, found: Sequence[tuple[int, int]]) -> list[int]:
+        """Return the places of the rows that no other one supersedes.
+
+        A row is superseded by one at a version that sees it, unless both are of the same version.
+
+        Args:
+            found: version and sequence of the newest visible row of each version that has one, the
+                highest ordinal first; all are rows of one key that this view sees.
+        """
+        if found[0][0] >= self.fork:
+            return [0]
+        lowest = found[-1][0]
+        covered: dict[int, int] = {}
+        kept = []
+        for place, (version, sequence) in enumerate(found):
+            if covered.get(version, -1) < sequence:
+                kept.append(place)
+            self._cover(version, lowest, covered)
+        return kept
+
+    def _cover(self, version: int, lowest: int, covered: dict[int, int]) -> None:
+        """Note up to which sequence `version` sees each of its ancestors, down to `lowest`."""
+        waiting = [(version, UNBOUNDED)]
+        while waiting:
+            ordinal, limit = waiting.pop()
+            limit = min(limit, self.limits.get(ordinal, UNBOUNDED))
+            for parent in self.parents.get(ordinal, ()):
+                if parent >= lowest and covered.get(parent, -1) < limit:
+                    covered[parent] = limit
+                    waiting.append((parent, limit))
 
 
 def row_suffix(version: int, sequence: int) -> bytes:
@@ -132,13 +194,19 @@ class VersionGraph:
         """Parents of each version."""
         return {version.id: version.parents for version in self.by_id.values()}
 
+    @cached_property
+    def limits(self) -> dict[int, int]:
+        """`parent_bound` of the versions that do not see all of their parents."""
+        return {v.id: v.parent_bound for v in self.by_id.values() if v.parent_bound < UNBOUNDED}
+
     def view(self, version: int, at: int | None = None) -> View:
         """Return what a read at `version` sees, as of the sequence `at` if that is given."""
         found = self._views.get(version)
         if found is None:
             bounds: dict[int, int] = {}
             self._collect(version, UNBOUNDED, bounds)
-            found = self._views[version] = View(version, bounds, self.parents)
+            found = View(version, bounds, self.parents, limits=self.limits)
+            self._views[version] = found
         return found if at is None else found.at(at)
 
     def _collect(self, version: int, bound: int, bounds: dict[int, int]) -> None:

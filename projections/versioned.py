@@ -49,21 +49,54 @@ def read_row(txn: ReadTxn, key: bytes, view: View) -> Row | None:
     Raises:
         VersionConflict: parents of a version merge hold unequal values.
     """
+    found = txn.seek(key + view.seek_suffix)
+    if found is None:
+        return None
+    row, value = found
+    if len(row) != len(key) + SUFFIX_BYTES or not row.startswith(key):
+        return None
+    version = 0xFFFFFFFF - int.from_bytes(row[-12:-8], "big")
+    sequence = UNBOUNDED - int.from_bytes(row[-8:], "big")
+    if version >= view.fork and sequence <= view.bounds.get(version, -1):
+        return Row(value, version, sequence)  # nearly always
+    rows = visible_rows(txn, key, view)
+    first = next(rows, None)
+    if first is None or first.version >= view.fork:
+        return first
+    return _choose([first, *rows], view)
+
+
+def visible_rows(txn: ReadTxn, key: bytes, view: View) -> Iterator[Row]:
+    """Iterate over the newest row of each version that a view sees, the highest ordinal first.
+
+    Nothing else may seek in `txn` before the iteration ends.
+    """
     length = len(key) + SUFFIX_BYTES
     bounds = view.bounds
     found = txn.seek(key + view.seek_suffix)
+    skipped = 0
+    given = -1
     while found is not None:
         row, value = found
         if len(row) != length or not row.startswith(key):
-            return None
+            return
         version = 0xFFFFFFFF - int.from_bytes(row[-12:-8], "big")
-        sequence = UNBOUNDED - int.from_bytes(row[-8:], "big")
-        if sequence <= bounds.get(version, -1):
-            if view.linear:
-                return Row(value, version, sequence)
-            return _nearest(txn, key, view, Row(value, version, sequence))
-        found = txn.next()
-    return None
+        bound = bounds.get(version, -1)
+        if version != given:
+            sequence = UNBOUNDED - int.from_bytes(row[-8:], "big")
+            if sequence <= bound:
+                given, skipped = version, 0
+                yield Row(value, version, sequence)
+        if skipped < _SKIPS_BEFORE_SEEK:
+            skipped += 1
+            found = txn.next()
+            continue
+        # Many rows of one version that are hidden here: jump over the rest of them.
+        skipped = 0
+        if bound >= 0 and version != given:
+            found = txn.seek(key + row_suffix(version, bound))
+        else:
+            found = txn.seek(key + row_suffix(version - 1, UNBOUNDED)) if version else None
 
 
 def scan(txn: ReadTxn, start: bytes, stop: bytes, view: View) -> Iterator[tuple[bytes, bytes]]:
@@ -79,7 +112,7 @@ def scan(txn: ReadTxn, start: bytes, stop: bytes, view: View) -> Iterator[tuple[
 
 def scan_rows(txn: ReadTxn, start: bytes, stop: bytes, view: View) -> Iterator[tuple[bytes, Row]]:
     """Iterate like `scan`, over rows, tombstones included."""
-    bounds = view.bounds
+    bounds, fork = view.bounds, view.fork
     done = candidate_key = b""
     candidates: list[Row] = []
     for row, value in txn.scan(start, stop):
@@ -93,7 +126,7 @@ def scan_rows(txn: ReadTxn, start: bytes, stop: bytes, view: View) -> Iterator[t
         sequence = UNBOUNDED - int.from_bytes(row[-8:], "big")
         if sequence > bounds.get(version, -1):
             continue
-        if view.linear:
+        if version >= fork:
             done = key
             yield key, Row(value, version, sequence)
         elif not candidates or candidates[-1].version != version:
@@ -110,21 +143,6 @@ def _settled(key: bytes, candidates: list[Row], view: View) -> Iterator[tuple[by
         return
 
 
-def _nearest(txn: ReadTxn, key: bytes, view: View, first: Row) -> Row:
-    """Choose among all ancestors that hold the key: `first` is the one of the highest ordinal."""
-    candidates = [first]
-    length = len(key) + SUFFIX_BYTES
-    while (found := txn.next()) is not None:
-        row, value = found
-        if len(row) != length or not row.startswith(key):
-            break
-        version = 0xFFFFFFFF - int.from_bytes(row[-12:-8], "big")
-        sequence = UNBOUNDED - int.from_bytes(row[-8:], "big")
-        if version != candidates[-1].version and sequence <= view.bounds.get(version, -1):
-            candidates.append(Row(value, version, sequence))
-    return _choose(candidates, view)
-
-
 def _choose(candidates: list[Row], view: View) -> Row:
     """Return the one row that no other supersedes; a value beats a tombstone beside it."""
     nearest = _not_superseded(candidates, view)
@@ -137,11 +155,8 @@ def _choose(candidates: list[Row], view: View) -> Row:
 
 
 def _not_superseded(candidates: list[Row], view: View) -> list[Row]:
-    return [
-        row
-        for row in candidates
-        if not any(view.is_ancestor(row.version, other.version) for other in candidates)
-    ]
+    places = view.nearest([(row.version, row.sequence) for row in candidates])
+    return [candidates[place] for place in places]
 
 
 class Conflict(NamedTuple):
