@@ -1,6 +1,7 @@
 """What commands have in common: options, tables, JSON, progress bars."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,15 +72,14 @@ def progress_bar(label: str) -> Iterator[Callable[[str, int, int], None]]:
             bar = click.progressbar(
                 length=length,
                 label=f"{label} {root[:8]}",
-                file=click.get_text_stream("stderr"),
+                file=sys.stderr,
                 show_pos=True,
             )
             bar.__enter__()
             current = root
         bar.update(done - bar.pos)
 
-    stream = click.get_text_stream("stderr")
-    if not stream.isatty():
+    if not sys.stderr.isatty():
         yield lambda root, done, length: None
         return
     try:
