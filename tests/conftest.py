@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import socket
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -11,11 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from sanic import Sanic
 
 from dvid_es.bootstrap import make_application, make_engine
 from dvid_es.clock import Clock
 from dvid_es.engine import Engine
 from dvid_es.settings import Settings
+
+
+Sanic.test_mode = True  # one application after the other may have the same name
 
 
 class Answer(NamedTuple):
@@ -92,9 +97,9 @@ def running(settings: Settings, clock: Clock | None = None) -> Iterator[Live]:
 
     def serve() -> None:
         async def main() -> None:
-            server = await application.create_server(
-                host="127.0.0.1", port=0, return_asyncio_server=True
-            )
+            # A socket of our own: Sanic takes port 0 for its default port.
+            listener = socket.create_server(("127.0.0.1", 0))
+            server = await application.create_server(sock=listener, return_asyncio_server=True)
             await server.startup()
             await server.start_serving()
             state["port"] = server.server.sockets[0].getsockname()[1]
