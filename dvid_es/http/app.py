@@ -183,6 +183,8 @@ class Server:
             if parts[2] == "node" and len(parts) > 4:
                 if len(parts) == 5:
                     return self._node(request, parts)
+                if len(parts) == 6 and not parts[5]:
+                    raise _NoRoute
                 return self._instance(request, parts)
             if parts[2] == "repo" and len(parts) > 3:
                 return self._repo(request, parts)

@@ -326,7 +326,9 @@ ENDPOINTS: dict[str, Handler] = {
     "HEAD keyvalues": refuse_key_verb,
     "* keyvalues": refuse_key_verb,
     "GET mutations": get_mutations,
+    "HEAD mutations": refuse_mutations_verb,
     "* mutations": refuse_mutations_verb,
     "GET mutations-range": get_mutations_range,
+    "HEAD mutations-range": refuse_mutations_verb,
     "* mutations-range": refuse_mutations_verb,
 }

@@ -62,7 +62,7 @@ def _texts(
     if header.app:
         more["App"] = header.app
     for fact in facts:
-        yield gojson.dumps({**fact, **more})
+        yield gojson.dumps({**fact, **more}, sort_keys=True)
 
 
 def _stamp(time_ns: int) -> str:

@@ -52,8 +52,10 @@ def check_key(key: str) -> bytes:
     """Return the UTF-8 bytes of a key.
 
     Raises:
-        InvalidRequest: it is too long, or holds half of a surrogate pair.
+        InvalidRequest: it is empty, too long, or holds half of a surrogate pair.
     """
+    if not key:
+        raise InvalidRequest("a key must have at least one character")
     try:
         raw = key.encode()
     except UnicodeEncodeError:

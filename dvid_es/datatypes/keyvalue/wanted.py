@@ -119,7 +119,7 @@ def parse_wanted_json(body: bytes) -> list[Wanted]:
         raise InvalidRequest("a JSON array of keys is needed")
     if all(item is None or isinstance(item, str) for item in value):
         return [Wanted(item or "") for item in value]
-    return [_wanted_object(item) for item in value]
+    return [_wanted_object({} if item is None else item) for item in value]
 
 
 def _wanted_object(item: Any) -> Wanted:
