@@ -124,7 +124,8 @@ class FileLog:
                 return self.end
             size = sum(OVERHEAD + len(entry[3]) + len(entry[4]) for entry in entries)
             active = self._segments[-1]
-            if active.size + size > self._segment_bytes and active.end > active.first:
+            is_full = active.size + size > self._segment_bytes and active.end > active.first
+            if is_full and not active.sealed:
                 self._seal(active)
             if active.sealed:
                 active = self._start_segment(active.end, active.chain)

@@ -182,6 +182,7 @@ def test_a_footer_cut_at_any_byte_by_a_crash_is_written_again(scratch):
         assert log.append([entry(end + step, 4) for step in range(5)]) == end
         assert list(log.read()) == [stored(number, 4) for number in range(end + 5)]
         log.close()
+        assert list(verify_log(scratch)) == []
         for other in segments(scratch)[1:]:
             other.unlink()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dvid_es.errors import CorruptPack, Damage, SettingsError, StorageFull, WritesHalted
-from dvid_es.logs import FileLog, FilePacks, PackReader
+from dvid_es.logs import FileLog, FilePacks, PackReader, verify_log
 from dvid_es.logs.packcheck import verify_pack
 from tests.contracts.log_contract import entry, stored
 from tests.contracts.packs_contract import value
@@ -99,6 +99,7 @@ class LogUser:
         if list(log.read()) != [stored(number) for number in range(log.end)]:
             self.problems.append("records are wrong after another start")
         log.close()
+        self.problems += map(str, verify_log(self.folder))
         return self.problems
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dvid_es.errors import CorruptPack, DvidError, WritesHalted
-from dvid_es.logs import Entry, FileLog, FilePacks, PackRef, recovery
+from dvid_es.logs import Entry, FileLog, FilePacks, PackRef, recovery, verify_log
 from tests.contracts.packs_contract import value
 from tests.logs.faults import RecordingDisk, World
 
@@ -110,6 +110,8 @@ def look_at(folder: Path, acked: int, boundaries: set[int]) -> str:
         first = log.append([Entry(1, 1, 1, b"", b"")])
         if first != len(records) or len(list(log.read())) != first + 1:
             return "a new record is not read"
+        if findings := list(verify_log(folder / "log")):
+            return f"verifying finds: {findings}"
     except CorruptPack as error:
         return f"a record names a value that is not there: {error}"
     except DvidError as error:
