@@ -204,28 +204,29 @@ def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray
         svs: uint64[n], distinct supervoxels whose voxels have become more or fewer.
         delta: int64[n]: by how many.
 
-    A supervoxel belongs to the body that it maps to; one that is retired belongs to none.
+    A supervoxel belongs to the body that has it; a new one to the body that it maps to, and one that
+    is retired to none.
     """
     if not len(svs):
         return
     header = record.header
     view = txn.view(header.version)
-    svs = np.asarray(svs, np.uint64)
+    order = np.argsort(svs)
+    svs, delta = np.asarray(svs, np.uint64)[order], np.asarray(delta, np.int64)[order]
     now = svindex.voxels_of(txn, header.instance, svs, view)
     labels, _ = mapping.lookup_rows(txn, header.instance, view, svs)
-    order = np.lexsort((svs, labels))
+    _find_owners(txn, header.instance, view, svs, now.astype(np.int64) != delta, labels)
+    order = np.argsort(labels, kind="stable")
     order = order[labels[order] != 0]
-    svs, now, delta, labels = svs[order], now[order], np.asarray(delta)[order], labels[order]
-    starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1])) if len(labels) else []
-    distinct = labels[starts]
+    svs, now, delta, labels = svs[order], now[order], delta[order], labels[order]
+    distinct, bounds = _groups(labels)
     values = read_values(txn, header.instance, distinct, view)
     keys = body_keys(header.instance, distinct)
+    marked = surfaces.is_known(txn, header.instance)
     changed: list[bytes] = []
     rows: list[bytes] = []
-    stops = np.append(starts, len(labels)).tolist()
-    marked = surfaces.is_known(txn, header.instance)
     for place, value in enumerate(values):
-        part = slice(stops[place], stops[place + 1])
+        part = slice(bounds[place], bounds[place + 1])
         label = int(distinct[place])
         if value is None and part.stop - part.start == 1:
             voxels = int(now[part.start])
@@ -239,6 +240,47 @@ def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray
             changed.append(keys[place])
             rows.append(row or versioned.TOMBSTONE)
     put_many(txn, changed, rows, header.version, record.offset)
+
+
+def _groups(labels: Labels) -> tuple[Labels, list[int]]:
+    """Return the distinct labels of an ascending array, and where each begins (and the end)."""
+    starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))[: len(labels)]
+    return labels[starts], [*starts.tolist(), len(labels)]
+
+
+def _find_owners(
+    txn: ReadTxn,
+    instance_id: int,
+    view: View,
+    svs: Labels,
+    known: NDArray[np.bool_],
+    labels: Labels,
+) -> None:
+    """Correct `labels` of known supervoxels that another body has than they map to.
+
+    A posted mapping moves no supervoxel between bodies, so the body is one that it mapped to before.
+    """
+    order = np.argsort(labels, kind="stable")
+    order = order[known[order]]
+    if not len(order):
+        return
+    distinct, bounds = _groups(labels[order])
+    values = read_values(txn, instance_id, distinct, view)
+    for place, value in enumerate(values):
+        places = order[bounds[place] : bounds[place + 1]]
+        if value is not None:
+            whole = bodyrow.peek(value)[2]
+            if len(places) == 1 and whole == svs[places[0]].tobytes():
+                continue
+            inside = contains(txn, instance_id, bodyrow.decode(value), svs[places])
+            places = places[~inside]
+        for stray in places.tolist():
+            one = svs[stray : stray + 1]
+            for label in mapping.earlier_bodies(txn, instance_id, view, int(one[0])):
+                body = read(txn, instance_id, label, view)
+                if body is not None and contains(txn, instance_id, body, one)[0]:
+                    labels[stray] = label
+                    break
 
 
 def _followed(

@@ -107,7 +107,9 @@ async def get_mappings(request: NodeRequest) -> Any:
         return "".join(f"{sv} {label}\n" for sv, label in pairs.tolist()).encode()
 
     if not len(pairs):
-        return HTTPResponse(b"", 200, content_type="")  # of no type, as DVID's, which has written nothing
+        return HTTPResponse(
+            b"", 200, content_type=""
+        )  # of no type, as DVID's, which has written nothing
     return HTTPResponse(await request.in_thread(lines), 200, content_type=TEXT)
 
 

@@ -122,6 +122,22 @@ def lookup_rows(
     return out, found
 
 
+def earlier_bodies(txn: ReadTxn, instance_id: int, view: View, sv: int) -> list[int]:
+    """Return all bodies that a supervoxel has mapped to within a view, itself first."""
+    key = instance_key(instance_id, ENTRIES) + sv.to_bytes(8, "big")
+    found = {sv: None}
+    for row, value in txn.scan(key, key + b"\xff" * (versioned.SUFFIX_BYTES + 1)):
+        version, sequence = split_suffix(row)
+        if sequence <= view.bounds.get(version, -1):
+            found[_body(value)] = None
+    one = np.array([sv], np.uint64)
+    for there, bodies in _hits(one, open_runs(txn, instance_id, view)):
+        if there[0]:
+            found[int(bodies[0])] = None
+    found.pop(0, None)
+    return list(found)
+
+
 def choose(candidates: list[tuple[int, int, int]], view: View) -> int:
     """Return the body of the entry (version, sequence, body) that no other one supersedes.
 
