@@ -15,39 +15,45 @@ from numba import types
 from numpy.typing import NDArray
 
 from dvid_es.codecs import labelblock
-from dvid_es.codecs.kernel import helper, kernel, load16, load32, u8, u64, u64_out
-from dvid_es.codecs.labelblock_kernels import unpack, value_bits
+from dvid_es.codecs.kernel import (
+    helper,
+    kernel,
+    load16,
+    load32,
+    u8,
+    u64,
+    u64_out,
+    unpack_pairs,
+    vote64,
+)
+from dvid_es.codecs.labelblock_kernels import load_row, unpack, value_bits
 
 Labels = NDArray[np.uint64]
 Buffer = bytes | bytearray | memoryview
 Triple = tuple[int, int, int]
 
 
-def _scatter_table() -> np.ndarray:
-    """Return where voxel z * 64 + y * 8 + x goes: 64 groups for each of the 8 places in a group."""
-    z, y, x = np.indices((8, 8, 8))
-    place = (z & 1) * 4 + (y & 1) * 2 + (x & 1)
-    group = (z >> 1) * 16 + (y >> 1) * 4 + (x >> 1)
-    return (place * 64 + group).reshape(-1).astype(np.int64)
-
-
-_SCATTER = _scatter_table()
-
-
 @helper
 def rank_labels(labels, count, ranks, ordered):
     """Give each label its rank among the distinct non-zero labels, from 1; label 0 has rank 0."""
     ordered[0] = 0
+    gap = 1 if count < 12 else 301
+    for i in range(count):
+        ordered[1 + i] = labels[i]
+    while gap > 0:
+        for i in range(gap, count):
+            label = ordered[1 + i]
+            k = i
+            while k >= gap and ordered[1 + k - gap] > label:
+                ordered[1 + k] = ordered[1 + k - gap]
+                k -= gap
+            ordered[1 + k] = label
+        # 301, 133, 59, 26, 11, 4, 1: a Shell sort.
+        gap = gap * 4 // 9
     size = 1
     for i in range(count):
-        label = labels[i]
-        at = size
-        while at > 0 and ordered[at - 1] >= label:
-            at -= 1
-        if at == size or ordered[at] != label:
-            for k in range(size, at, -1):
-                ordered[k] = ordered[k - 1]
-            ordered[at] = label
+        if ordered[1 + i] != ordered[size - 1]:
+            ordered[size] = ordered[1 + i]
             size += 1
     for i in range(count):
         low, high = 0, size
@@ -61,24 +67,28 @@ def rank_labels(labels, count, ranks, ordered):
 
 
 @helper
-def vote(voxels, votes, best):
-    """Write the winning rank of 64 groups to best[64]; voxels holds uint16[8 * 64] ranks."""
-    for i in range(512):
-        votes[i] = 1
-    for i in range(8):
-        for j in range(i):
-            for g in range(64):
-                same = np.uint16(voxels[i * 64 + g] == voxels[j * 64 + g])
-                votes[i * 64 + g] += same
-                votes[j * 64 + g] += same
-    for g in range(64):
-        best[g] = 0
-    for i in range(8):
-        for g in range(64):
-            rank = np.uint32(voxels[i * 64 + g])
-            # More votes first, then the smaller rank; rank 0 never wins against another.
-            key = np.uint32(votes[i * 64 + g]) << np.uint32(16) | (np.uint32(65535) - rank)
-            best[g] = max(best[g], key if rank != 0 else np.uint32(0))
+def read_voxels(data, at, bits, ranks, count, unpacked, voxels):
+    """Write the ranks of a sub-block's voxels, sorted by their place in their group of 8."""
+    if bits == 9:
+        unpack(data, at, bits, unpacked)
+        for i in range(512):
+            place = (i >> 6 & 1) * 4 + (i >> 3 & 1) * 2 + (i & 1)
+            voxels[place * 64 + (i >> 7) * 16 + (i >> 4 & 3) * 4 + (i >> 1 & 3)] = unpacked[i]
+    else:
+        for row in range(64):
+            z, y = row >> 3, row & 7
+            place = (z & 1) * 4 + (y & 1) * 2
+            word = load_row(data, at + row * bits)
+            unpack_pairs(word, bits, voxels, place * 64 + (z >> 1) * 16 + (y >> 1) * 4)
+    if count > 4:
+        for i in range(512):
+            voxels[i] = ranks[voxels[i]]
+    else:
+        first, second, third, fourth = ranks[0], ranks[1], ranks[2], ranks[3]
+        for i in range(512):
+            high = fourth if voxels[i] == 3 else third
+            low = second if voxels[i] == 1 else first
+            voxels[i] = high if voxels[i] > 1 else low
 
 
 @kernel(types.void(u8, u64, u64_out, types.int64, types.int64, types.int64))
@@ -95,11 +105,10 @@ def halve_block(data, table, out, origin, stride_z, stride_y):
             values += 4 * load16(data, counts + 2 * s)
     labels = np.empty(512, np.uint64)
     ordered = np.empty(513, np.uint64)
-    ranks = np.empty(512, np.uint16)
+    ranks = np.zeros(512, np.uint16)
     unpacked = np.empty(512, np.int64)
     voxels = np.empty(512, np.uint16)
-    votes = np.empty(512, np.uint16)
-    best = np.empty(64, np.uint32)
+    best = np.empty(64, np.uint16)
     s = 0
     for sz in range(gz):
         for sy in range(gy):
@@ -119,14 +128,12 @@ def halve_block(data, table, out, origin, stride_z, stride_y):
                         labels[i] = table[load32(data, index + 4 * i)]
                     rank_labels(labels, count, ranks, ordered)
                     bits = value_bits(count)
-                    unpack(data, values, bits, unpacked)
-                    for i in range(512):
-                        voxels[_SCATTER[i]] = ranks[unpacked[i]]
-                    vote(voxels, votes, best)
-                    for g in range(64):
-                        at = corner + (g >> 4) * stride_z + (g >> 2 & 3) * stride_y + (g & 3)
-                        rank = 65535 - np.int64(best[g] & np.uint32(65535))
-                        out[at] = ordered[rank] if best[g] != 0 else np.uint64(0)
+                    read_voxels(data, values, bits, ranks, count, unpacked, voxels)
+                    vote64(voxels, best)
+                    for row in range(16):
+                        at = corner + (row >> 2) * stride_z + (row & 3) * stride_y
+                        for x in range(4):
+                            out[at + x] = ordered[best[row * 4 + x]]
                     values += 64 * bits
                 if not solid:
                     index += 4 * count

@@ -54,6 +54,9 @@ def kernel(*signatures: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 helper = njit(nogil=True, error_model="numpy")
 """For helpers that kernels of the same file call: compiled with them, without an own signature."""
 
+inlined = njit(nogil=True, inline="always", error_model="numpy")
+"""For helpers in inner loops: a call costs atomic reference counts of each array it is given."""
+
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, to: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
@@ -161,6 +164,118 @@ def equal8(typingctx: Any, labels: Any, offset: Any, label: Any) -> Any:
         return builder.zext(builder.bitcast(same, _BYTE), _WORD)
 
     return types.uint64(labels, types.int64, types.uint64), generate
+
+
+def _unpack(builder: Any, word: Any, bits: Any) -> Any:
+    """Return the 8 values of `bits` bits at the top of a word as a vector, first voxel first."""
+    steps = ir.Constant(_ROW, [1, 2, 3, 4, 5, 6, 7, 8])
+    shifts = builder.sub(ir.Constant(_ROW, [64] * 8), builder.mul(_splat(builder, bits), steps))
+    one = ir.Constant(_WORD, 1)
+    select = builder.sub(builder.shl(one, bits), one)
+    return builder.and_(builder.lshr(_splat(builder, word), shifts), _splat(builder, select))
+
+
+@intrinsic
+def unpack8(typingctx: Any, word: Any, bits: Any, values: Any, at: Any) -> Any:
+    """Write the 8 values of 1 to 8 bits at the top of a u64, highest first, to 8 int64."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = _pointer(context, builder, signature.args[2], args[2], args[3], _ROW)
+        builder.store(_unpack(builder, args[0], args[1]), place, align=8)
+        return context.get_dummy_value()
+
+    return types.none(types.uint64, types.int64, values, types.int64), generate
+
+
+@intrinsic
+def find8(typingctx: Any, word: Any, bits: Any, value: Any) -> Any:
+    """Return 8 bits: bit k is set where the k-th value, as `unpack8` reads them, is `value`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        row = _unpack(builder, args[0], args[1])
+        same = builder.icmp_unsigned("==", row, _splat(builder, args[2]))
+        return builder.zext(builder.bitcast(same, _BYTE), _WORD)
+
+    return types.uint64(types.uint64, types.int64, types.uint64), generate
+
+
+@intrinsic
+def unpack_pairs(typingctx: Any, word: Any, bits: Any, values: Any, at: Any) -> Any:
+    """Like `unpack8`, to uint16: the 4 even voxels at `at`, the 4 odd ones 64 places later."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        short = ir.IntType(16)
+        row = builder.trunc(_unpack(builder, args[0], args[1]), ir.VectorType(short, 8))
+        half = ir.VectorType(ir.IntType(32), 4)
+        for odd in (0, 1):
+            lanes = ir.Constant(half, [odd, 2 + odd, 4 + odd, 6 + odd])
+            four = builder.shuffle_vector(row, ir.Constant(row.type, ir.Undefined), lanes)
+            index = builder.add(args[3], ir.Constant(_WORD, 64 * odd))
+            place = _pointer(context, builder, signature.args[2], args[2], index, four.type)
+            builder.store(four, place, align=2)
+        return context.get_dummy_value()
+
+    return types.none(types.uint64, types.int64, values, types.int64), generate
+
+
+@intrinsic
+def blend8(typingctx: Any, word: Any, bits: Any, table: Any, labels: Any, at: Any) -> Any:
+    """Write 8 of the first four labels of a table, named by values of 1 or 2 bits as `unpack8`."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        row = _unpack(builder, args[0], args[1])
+        first = _pointer(context, builder, signature.args[2], args[2], ir.Constant(_WORD, 0), _WORD)
+        chosen = _splat(builder, builder.load(first, align=8))
+        for value in (1, 2, 3):
+            index = ir.Constant(_WORD, value)
+            entry = _pointer(context, builder, signature.args[2], args[2], index, _WORD)
+            label = _splat(builder, builder.load(entry, align=8))
+            same = builder.icmp_unsigned("==", row, ir.Constant(_ROW, [value] * 8))
+            chosen = builder.select(same, label, chosen)
+        place = _pointer(context, builder, signature.args[3], args[3], args[4], _ROW)
+        builder.store(chosen, place, align=8)
+        return context.get_dummy_value()
+
+    return types.none(types.uint64, types.int64, table, labels, types.int64), generate
+
+
+@intrinsic
+def vote64(typingctx: Any, voxels: Any, best: Any) -> Any:
+    """Write the winners of 64 groups of 8 voxels: most votes, then the smaller; 0 has no vote.
+
+    voxels holds uint16[8 * 64]: the first voxels of all groups, the second ones, and so on; best is
+    uint16[64].
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = ir.VectorType(ir.IntType(16), 64)
+        zero, one = ir.Constant(lanes, [0] * 64), ir.Constant(lanes, [1] * 64)
+        labels = []
+        for i in range(8):
+            index = ir.Constant(_WORD, 64 * i)
+            at = _pointer(context, builder, signature.args[0], args[0], index, lanes)
+            labels.append(builder.load(at, align=2))
+        votes = [one] * 8
+        for i in range(8):
+            for j in range(i):
+                # A comparison is -1 where it holds.
+                same = builder.sext(builder.icmp_unsigned("==", labels[i], labels[j]), lanes)
+                votes[i] = builder.sub(votes[i], same)
+                votes[j] = builder.sub(votes[j], same)
+        winner, most = zero, zero
+        for label, own in zip(labels, votes, strict=True):
+            count = builder.select(builder.icmp_unsigned("==", label, zero), zero, own)
+            more = builder.icmp_unsigned(">", count, most)
+            equal = builder.icmp_unsigned("==", count, most)
+            smaller = builder.icmp_unsigned("<", label, winner)
+            better = builder.or_(more, builder.and_(equal, smaller))
+            winner = builder.select(better, label, winner)
+            most = builder.select(better, count, most)
+        at = _pointer(context, builder, signature.args[1], args[1], ir.Constant(_WORD, 0), lanes)
+        builder.store(winner, at, align=2)
+        return context.get_dummy_value()
+
+    return types.none(voxels, best), generate
 
 
 @intrinsic

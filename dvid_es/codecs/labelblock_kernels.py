@@ -9,6 +9,7 @@ from numba import types
 
 from dvid_es.codecs.kernel import (
     bit_count,
+    blend8,
     copy_bytes,
     equal8,
     fill8,
@@ -27,6 +28,7 @@ from dvid_es.codecs.kernel import (
     u8,
     u64,
     u64_out,
+    unpack8,
 )
 
 BAD_INDEX = -1
@@ -74,13 +76,11 @@ def load_row(data, at):
 @helper
 def unpack(data, at, bits, values):
     """Unpack the 512 values of a sub-block into int64[512]."""
-    mask = np.uint64((1 << bits) - 1)
     if bits < 9:
         for row in range(64):
-            word = load_row(data, at + row * bits)
-            for k in range(8):
-                values[row * 8 + k] = np.int64(word >> np.uint64(64 - bits * (k + 1)) & mask)
+            unpack8(load_row(data, at + row * bits), bits, values, row * 8)
         return
+    mask = np.uint64(511)
     for row in range(64):
         word = load_row(data, at + row * 9)
         for k in range(7):
@@ -135,6 +135,9 @@ def check(data, subblocks, labels):
 @helper
 def paste_row(word, bits, labels, out, at):
     """Write the 8 labels of one row of values of at most 8 bits."""
+    if bits < 3:
+        blend8(word, bits, labels, out, at)
+        return
     mask = np.uint64((1 << bits) - 1)
     for k in range(8):
         out[at + k] = labels[np.int64(word >> np.uint64(64 - bits * (k + 1)) & mask)]

@@ -8,10 +8,12 @@ from numba import types
 
 from dvid_es.codecs.kernel import (
     bit_count,
+    find8,
     helper,
     i32_2d,
     i32_2d_out,
     i64_out,
+    inlined,
     kernel,
     load16,
     load32,
@@ -58,23 +60,30 @@ def mirror_bytes(word):
 
 
 @helper
-def mask_subblock(data, at, bits, chosen, values, rows):
-    """Write the 64 row masks (x lowest) of a sub-block of bits > 0 as 8 words, a byte a row."""
+def mask_subblock(data, at, bits, count, some, chosen, values, rows):
+    """Write the 64 row masks (x lowest) of a sub-block of bits > 0 as 8 words, a byte a row.
+
+    `some` of its `count` labels are chosen: neither none nor all.
+    """
     if bits == 1:
         flip = _ONES if chosen[0] else np.uint64(0)
         for z in range(8):
             rows[z] = mirror_bytes(load64(data, at + 8 * z)) ^ flip
         return
-    if bits < 9:
-        select = np.uint64((1 << bits) - 1)
+    # Few labels, chosen or not, are found by comparing rows.
+    seek = np.uint8(1) if 2 * some <= count else np.uint8(0)
+    if bits < 9 and min(some, count - some) <= 4:
+        flip = np.uint64(0) if seek else _ONES
         for z in range(8):
-            slab = np.uint64(0)
-            for y in range(8):
-                word = load_row(data, at + (z * 8 + y) * bits)
-                for k in range(8):
-                    value = np.int64(word >> np.uint64(64 - bits * (k + 1)) & select)
-                    slab |= np.uint64(chosen[value]) << np.uint64(y * 8 + k)
-            rows[z] = slab
+            rows[z] = flip
+        for value in range(count):
+            if chosen[value] == seek:
+                for z in range(8):
+                    slab = np.uint64(0)
+                    for y in range(8):
+                        word = load_row(data, at + (z * 8 + y) * bits)
+                        slab |= find8(word, bits, np.uint64(value)) << np.uint64(8 * y)
+                    rows[z] ^= slab
         return
     unpack(data, at, bits, values)
     for z in range(8):
@@ -107,7 +116,7 @@ def mask_block(data, flags, masks):
         count = load16(data, counts + 2 * s)
         some = 0
         for i in range(count):
-            chosen[i] = flags[load32(data, index + 4 * i)]
+            chosen[i] = 1 if flags[load32(data, index + 4 * i)] else 0
             some += np.int64(chosen[i])
         bits = value_bits(count)
         if some == 0 or some == count:
@@ -115,7 +124,7 @@ def mask_block(data, flags, masks):
             for z in range(8):
                 rows[z] = full
         else:
-            mask_subblock(data, values, bits, chosen, unpacked, rows)
+            mask_subblock(data, values, bits, count, some, chosen, unpacked, rows)
         for z in range(8):
             store64(masks, s * 64 + 8 * z, rows[z])
             voxels += bit_count(rows[z])
@@ -124,59 +133,90 @@ def mask_block(data, flags, masks):
     return voxels
 
 
-@helper
-def row_word(masks, gy, gx, z, y, first):
-    """Return up to 64 voxels of a row, from sub-block `first`, x lowest."""
-    at = (((z >> 3) * gy + (y >> 3)) * gx + first) * 64 + (z & 7) * 8 + (y & 7)
-    word = np.uint64(0)
-    for k in range(min(8, gx - first)):
-        word |= np.uint64(masks[at + 64 * k]) << np.uint64(8 * k)
-    return word
+@inlined
+def transpose(words, rows, at, step):
+    """Turn 8 words (of 8 sub-blocks, a byte a row) into 8 rows of 64 voxels, `step` apart."""
+    a, b, c, d, e, f, g, h = words
+    narrow = np.uint64(0x00FF00FF00FF00FF)
+    shift = np.uint64(8)
+    a, b = a & narrow | (b & narrow) << shift, a >> shift & narrow | b & ~narrow
+    c, d = c & narrow | (d & narrow) << shift, c >> shift & narrow | d & ~narrow
+    e, f = e & narrow | (f & narrow) << shift, e >> shift & narrow | f & ~narrow
+    g, h = g & narrow | (h & narrow) << shift, g >> shift & narrow | h & ~narrow
+    middle = np.uint64(0x0000FFFF0000FFFF)
+    shift = np.uint64(16)
+    a, c = a & middle | (c & middle) << shift, a >> shift & middle | c & ~middle
+    b, d = b & middle | (d & middle) << shift, b >> shift & middle | d & ~middle
+    e, g = e & middle | (g & middle) << shift, e >> shift & middle | g & ~middle
+    f, h = f & middle | (h & middle) << shift, f >> shift & middle | h & ~middle
+    wide = np.uint64(0x00000000FFFFFFFF)
+    shift = np.uint64(32)
+    rows[at], rows[at + 4 * step] = a & wide | e << shift, a >> shift | e & ~wide
+    rows[at + step], rows[at + 5 * step] = b & wide | f << shift, b >> shift | f & ~wide
+    rows[at + 2 * step], rows[at + 6 * step] = c & wide | g << shift, c >> shift | g & ~wide
+    rows[at + 3 * step], rows[at + 7 * step] = d & wide | h << shift, d >> shift | h & ~wide
 
 
 @helper
-def count_runs(masks, gz, gy, gx):
-    """Return the number of runs along x."""
-    total = 0
+def rows_of_masks(masks, gz, gy, gx, rows):
+    """Write the rows of a block, 64 voxels a word, in Z, Y, X order; return the number of runs."""
+    words = (gx + 7) >> 3
+    runs = 0
     for z in range(gz * 8):
-        for y in range(gy * 8):
-            carry = np.uint64(0)
-            for first in range(0, gx, 8):
-                word = row_word(masks, gy, gx, z, y, first)
-                total += bit_count(word & ~(word << np.uint64(1) | carry))
-                carry = word >> np.uint64(63)
-    return total
+        for sy in range(gy):
+            at = (z * gy + sy) * 8 * words
+            for first in range(words):
+                base = (((z >> 3) * gy + sy) * gx + first * 8) * 64 + (z & 7) * 8
+                here = min(8, gx - first * 8)
+                a = load64(masks, base)
+                b = load64(masks, base + 64) if here > 1 else np.uint64(0)
+                c = load64(masks, base + 128) if here > 2 else np.uint64(0)
+                d = load64(masks, base + 192) if here > 3 else np.uint64(0)
+                e = load64(masks, base + 256) if here > 4 else np.uint64(0)
+                f = load64(masks, base + 320) if here > 5 else np.uint64(0)
+                g = load64(masks, base + 384) if here > 6 else np.uint64(0)
+                h = load64(masks, base + 448) if here > 7 else np.uint64(0)
+                transpose((a, b, c, d, e, f, g, h), rows, at + first, words)
+            for first in range(at, at + 8 * words, words):
+                carry = np.uint64(0)
+                for i in range(first, first + words):
+                    runs += bit_count(rows[i] & ~(rows[i] << np.uint64(1) | carry))
+                    carry = rows[i] >> np.uint64(63)
+    return runs
 
 
 @kernel(types.int32[:, ::1](u8, *[types.int64] * 6))
 def runs_of_masks(masks, gz, gy, gx, start_z, start_y, start_x):
     """Return the runs of a block's masks in Z, Y, X order."""
-    runs = np.empty((count_runs(masks, gz, gy, gx), 4), np.int32)
-    n = 0
+    words = (gx + 7) >> 3
+    rows = np.empty(gz * gy * 64 * words, np.uint64)
+    runs = np.empty((rows_of_masks(masks, gz, gy, gx, rows), 4), np.int32)
+    n = at = 0
     for z in range(gz * 8):
         for y in range(gy * 8):
-            open_x = -1
-            for first in range(0, gx, 8):
-                word = row_word(masks, gy, gx, z, y, first)
-                if word == 0 and open_x < 0:
-                    continue
-                # A set bit in `edges` is where the mask changes.
-                before = np.uint64(1) if open_x >= 0 else np.uint64(0)
-                edges = word ^ (word << np.uint64(1) | before)
-                while edges != 0:
-                    x = first * 8 + trailing_zeros(edges)
-                    edges &= edges - np.uint64(1)
-                    if open_x < 0:
-                        open_x = x
-                    elif x < gx * 8:
-                        runs[n, 0], runs[n, 1] = start_x + open_x, start_y + y
-                        runs[n, 2], runs[n, 3] = start_z + z, x - open_x
+            if words == 1 and rows[at] == 0:
+                at += 1
+                continue
+            row_stop = -1
+            for k in range(words):
+                word = rows[at]
+                at += 1
+                while word != 0:
+                    first = trailing_zeros(word)
+                    stop = first + trailing_zeros(~(word >> np.uint64(first)))
+                    if k * 64 + first == row_stop:
+                        # It goes on from the word before.
+                        runs[n - 1, 3] += stop - first
+                    else:
+                        runs[n, 0] = start_x + k * 64 + first
+                        runs[n, 1] = start_y + y
+                        runs[n, 2] = start_z + z
+                        runs[n, 3] = stop - first
                         n += 1
-                        open_x = -1
-            if open_x >= 0:
-                runs[n, 0], runs[n, 1] = start_x + open_x, start_y + y
-                runs[n, 2], runs[n, 3] = start_z + z, gx * 8 - open_x
-                n += 1
+                    row_stop = k * 64 + stop
+                    if stop == 64:
+                        break
+                    word &= ~np.uint64(0) << np.uint64(stop)
     return runs
 
 
