@@ -177,11 +177,16 @@ def rows_of_masks(masks, gz, gy, gx, rows):
                 g = load64(masks, base + 384) if here > 6 else np.uint64(0)
                 h = load64(masks, base + 448) if here > 7 else np.uint64(0)
                 transpose((a, b, c, d, e, f, g, h), rows, at + first, words)
-            for first in range(at, at + 8 * words, words):
-                carry = np.uint64(0)
-                for i in range(first, first + words):
-                    runs += bit_count(rows[i] & ~(rows[i] << np.uint64(1) | carry))
-                    carry = rows[i] >> np.uint64(63)
+            if words == 1:
+                for i in range(at, at + 8):
+                    runs += bit_count(rows[i] & ~(rows[i] << np.uint64(1)))
+            else:
+                for y in range(8):
+                    carry = np.uint64(0)
+                    for k in range(words):
+                        row = rows[at + y * words + k]
+                        runs += bit_count(row & ~(row << np.uint64(1) | carry))
+                        carry = row >> np.uint64(63)
     return runs
 
 
