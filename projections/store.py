@@ -4,13 +4,15 @@ Opened once in a process, never across a fork, with `metasync=False` and nothing
 undo the last transactions, which replay does again, and never tears one.
 """
 
+import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
 
-from dvid_es.errors import CorruptStore, StorageFull
+from dvid_es.errors import CorruptStore, StorageFull, WritesHalted
 from dvid_es.events import Bulk
 from dvid_es.ids import PackRef
 from dvid_es.projections.catalog import Repo, load
@@ -18,6 +20,7 @@ from dvid_es.projections.txn import BulkReader, Pair
 from dvid_es.versions import View
 
 MAP_BYTES = 4 << 40
+_PROBE_BYTES = 16 << 20
 _REPO_NUMBERS = b"\x00\x00\x00\x00"
 
 
@@ -139,6 +142,7 @@ class Store:
         if not read_only:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
+        self._broken = ""
         try:
             self._env = lmdb.open(
                 str(folder),
@@ -191,17 +195,49 @@ class Store:
 
         Raises:
             StorageFull: the disk or the map is full; nothing of the batch was stored.
+            WritesHalted: LMDB failed otherwise, now or earlier; nothing of the batch was stored.
         """
+        if self._broken:
+            raise WritesHalted(self._broken)
         batch = Batch(self, self._env.begin(write=True))
         try:
             yield batch
             batch.commit()
-        except (lmdb.MapFullError, lmdb.DiskError) as problem:
+        except lmdb.Error as problem:
             batch.abort()
-            raise StorageFull(f"the projections cannot grow: {problem}") from problem
+            raise self._failure(problem) from problem
         except BaseException:
             batch.abort()
             raise
+
+    def _failure(self, problem: lmdb.Error) -> StorageFull | WritesHalted:
+        """Return the error for a write that LMDB could not do.
+
+        A write cut short by a full disk and a sync that failed are the same error in LMDB. The first
+        may be tried again; after the second nobody knows which pages the disk holds.
+        """
+        full = isinstance(problem, lmdb.MapFullError | lmdb.DiskError)
+        if full or (os.strerror(errno.EIO) in str(problem) and not self._has_room()):
+            return StorageFull(f"no space for the projections: {problem}")
+        self._broken = f"the projections in {self.folder} cannot be written: {problem}"
+        return WritesHalted(self._broken)
+
+    def _has_room(self) -> bool:
+        """Try whether a file here may be longer than the store's, and give the space back."""
+        probe = self.folder / "probe"
+        try:
+            with probe.open("wb") as file:
+                size = (self.folder / "data.mdb").stat().st_size
+                file.seek(size)
+                for _ in range(_PROBE_BYTES >> 20):
+                    file.write(bytes(1 << 20))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as failed:
+            return failed.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        finally:
+            probe.unlink(missing_ok=True)
+        return True
 
     def drop(self, root: str, rows_per_transaction: int = 100_000) -> None:
         """Remove all rows of a repository; its number stays. A crash in between leaves a part."""
@@ -237,6 +273,11 @@ class Store:
             raise StorageFull(f"no space to copy the projections: {problem}") from problem
         except lmdb.Error as problem:
             raise CorruptStore(f"the projections cannot be copied: {problem}") from problem
+
+    def open_readers(self) -> int:
+        """Return how many read transactions are open, in all processes."""
+        lines = self._env.readers().splitlines()[1:]
+        return sum(not line.rstrip().endswith("-") for line in lines)
 
     def bytes_used(self) -> int:
         """Return how many bytes of the file hold pages in use."""
