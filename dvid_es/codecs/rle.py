@@ -37,7 +37,12 @@ def empty_runs() -> Runs:
 
 def encode_legacy(runs: Runs) -> bytes:
     """Return runs behind DVID's header, whose voxel count is always 0."""
-    return _HEADER.pack(0, 3, 0, 0, 0, len(runs)) + encode_runs(runs)
+    return legacy_header(len(runs)) + encode_runs(runs)
+
+
+def legacy_header(spans: int) -> bytes:
+    """Return DVID's header of so many runs."""
+    return _HEADER.pack(0, 3, 0, 0, 0, spans)
 
 
 def encode_runs(runs: Runs) -> bytes:

@@ -24,8 +24,6 @@ from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.http.node import NodeRequest, octets, raw_json
 from dvid_es.http.wire import parse_point
 
-_EMPTY = b""
-
 
 def _plan(
     request: NodeRequest, label: int, supervoxel: bool, scale: int, fetch: bool
@@ -58,23 +56,40 @@ async def _send_sparsevol(request: NodeRequest, label: int, supervoxel: bool) ->
     if plan is None:
         raise NotFound("")
     packs = request.stream.packs
-    parts = sparse.parts_of(plan)
+    groups = sparse.groups_of(plan)
     if form == "blocks":
+        parts = [part for group in groups for part in group]
         masks = await in_threads(request, sparse.binary_blocks_of, ((p, packs) for p in parts))
         body = b"".join(masks)
-        return octets(rle.binary_header(plan.shape_zyx, label) + body if body else _EMPTY)
+        return octets(rle.binary_header(plan.shape_zyx, label) + body if body else b"")
     exact = request.args.get("exact") != "false"
-    pieces = await in_threads(request, sparse.runs_of, ((p, packs, exact) for p in parts))
+    pieces = await _ordered_runs(request, groups, exact)
     return octets(await request.in_thread(_encode, pieces, form, compression))
 
 
+async def _ordered_runs(
+    request: NodeRequest, groups: list[list[Plan]], exact: bool
+) -> list[rle.Runs]:
+    """Return runs in ZYX order, in pieces that follow each other."""
+    packs = request.stream.packs
+    tasks = [(part, packs, exact, len(group) == 1) for group in groups for part in group]
+    made = iter(await in_threads(request, sparse.runs_of, tasks))
+    pieces = [[next(made) for _ in group] for group in groups]
+    sorted_later = [found for found in pieces if len(found) > 1]
+    ordered = iter(await in_threads(request, rle.sort_runs, ((found,) for found in sorted_later)))
+    return [next(ordered) if len(found) > 1 else found[0] for found in pieces]
+
+
 def _encode(pieces: list[rle.Runs], form: str, compression: str) -> bytes:
-    runs = rle.sort_runs(pieces)
-    if not len(runs):
-        return _EMPTY
+    count = sum(map(len, pieces))
+    if not count:
+        return b""
+    buffers = [
+        memoryview(np.ascontiguousarray(piece, "<i4")).cast("B") for piece in pieces if len(piece)
+    ]
     if form == "srles":
-        return rle.encode_runs(runs)
-    data = rle.encode_legacy(runs)
+        return b"".join(buffers)
+    data = b"".join((rle.legacy_header(count), *buffers))
     if compression == "lz4":
         return lz4_block_compress(data)
     return gzip_compress(data) if compression == "gzip" else data

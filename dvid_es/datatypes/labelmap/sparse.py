@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.codecs import rle, storedblock
+from dvid_es.codecs import labelblock, rle, storedblock
 from dvid_es.datatypes.labelmap import blocks
+from dvid_es.datatypes.labelmap.blockcache import CACHE
 from dvid_es.datatypes.labelmap.reads_bodies import BodyReads, ordered_blocks
 from dvid_es.events import Bulk
 from dvid_es.geometry import Triple
@@ -109,12 +110,19 @@ def plan(
     return Plan(label, found[2], coords, stored, shape_zyx, bounds)
 
 
-def runs_of(part: Plan, packs: BulkReader, exact: bool) -> rle.Runs:
-    """Return the runs of some blocks, joined and in ZYX order within them."""
+def runs_of(part: Plan, packs: BulkReader, exact: bool, ordered: bool) -> rle.Runs:
+    """Return the runs of some blocks.
+
+    Args:
+        part: the blocks.
+        packs: where they lie.
+        exact: whether runs are clipped to the bounds; otherwise whole blocks count.
+        ordered: whether to bring them in ZYX order and to join those that touch.
+    """
     pieces = [rle.runs_of(block, flags, start) for start, block, flags in _loaded(part, packs)]
     if not pieces:
         return rle.empty_runs()
-    runs = np.concatenate(pieces)
+    runs = rle.sort_runs(pieces) if ordered else np.concatenate(pieces)
     return rle.clip_runs(runs, *part.bounds) if exact and part.bounds.is_set else runs
 
 
@@ -125,15 +133,29 @@ def binary_blocks_of(part: Plan, packs: BulkReader) -> bytes:
     )
 
 
-def parts_of(whole: Plan) -> list[Plan]:
-    """Cut a plan into the tasks of kernel threads."""
-    return [
-        whole._replace(
-            coords_zyx=whole.coords_zyx[at : at + CHUNK_BLOCKS],
-            stored=whole.stored[at : at + CHUNK_BLOCKS],
-        )
-        for at in range(0, len(whole.stored), CHUNK_BLOCKS)
-    ]
+def groups_of(whole: Plan) -> list[list[Plan]]:
+    """Cut a plan into groups that share no plane, and each group into tasks of kernel threads.
+
+    The runs of one group lie before those of the next, so each may be ordered by itself.
+    """
+    layers = whole.coords_zyx[:, 0]
+    starts = np.flatnonzero(np.append(True, layers[1:] != layers[:-1])).tolist()
+    groups: list[list[Plan]] = []
+    first = 0
+    for stop in [*starts[1:], len(layers)]:
+        if stop - first >= CHUNK_BLOCKS or stop == len(layers):
+            groups.append(
+                [
+                    _part(whole, at, min(at + 2 * CHUNK_BLOCKS, stop))
+                    for at in range(first, stop, 2 * CHUNK_BLOCKS)
+                ]
+            )
+            first = stop
+    return groups
+
+
+def _part(whole: Plan, start: int, stop: int) -> Plan:
+    return whole._replace(coords_zyx=whole.coords_zyx[start:stop], stored=whole.stored[start:stop])
 
 
 def _loaded(part: Plan, packs: BulkReader) -> list[tuple[Triple, bytes, rle.Flags]]:
@@ -141,15 +163,30 @@ def _loaded(part: Plan, packs: BulkReader) -> list[tuple[Triple, bytes, rle.Flag
 
     The index may list others: at lower scales a supervoxel may have lost every vote.
     """
-    refs = [stored for stored in part.stored if isinstance(stored, PackRef)]
-    fetched = iter(packs.get_many(refs)) if refs else iter(())
+    blocks_here, missing = _cached(part)
+    values = iter(packs.get_many(missing)) if missing else iter(())
     starts = (part.coords_zyx.astype(np.int64) * part.shape_zyx).tolist()
     found: list[tuple[Triple, bytes, rle.Flags]] = []
-    for start, stored in zip(starts, part.stored, strict=True):
-        value = next(fetched) if isinstance(stored, PackRef) else stored
-        if value is None:
-            continue
-        flags = rle.flags_of(storedblock.read_table(value), part.svs)
-        if flags.any():
-            found.append((tuple(start), storedblock.load(value), flags))
+    for start, stored, block in zip(starts, part.stored, blocks_here, strict=True):
+        if block is None and stored is not None:
+            block = storedblock.load(next(values) if isinstance(stored, PackRef) else stored)
+            if isinstance(stored, PackRef):
+                CACHE.put(stored.digest, block)
+        if block is not None:
+            flags = rle.flags_of(labelblock.table(block), part.svs)
+            if flags.any():
+                found.append((tuple(start), block, flags))
     return found
+
+
+def _cached(part: Plan) -> tuple[list[bytes | None], list[PackRef]]:
+    """Return the blocks that were read lately, None for others, and where those of these lie."""
+    blocks_here = [
+        CACHE.get(stored.digest) if isinstance(stored, PackRef) else None for stored in part.stored
+    ]
+    missing = [
+        stored
+        for stored, block in zip(part.stored, blocks_here, strict=True)
+        if block is None and isinstance(stored, PackRef)
+    ]
+    return blocks_here, missing
