@@ -27,6 +27,7 @@ from dvid_es.repos.commands import (
     DescribeRepo,
     PurgeRepo,
     RestoreRepo,
+    check_uuid,
 )
 from dvid_es.repos.documents import repo_document
 from dvid_es.repos.instances import (
@@ -45,7 +46,6 @@ async def post_repos(request: NodeRequest) -> HTTPResponse:
     settings = request.server.settings
     if not settings.open_repo_creation:
         request.need_admin("Creating a repo")
-    _check_writable(request)
     body = Body(request.body)
     alias, description = body.text("alias") or "", body.text("description") or ""
     passcode, key = body.text("passcode"), request.raw.headers.get("idempotency-key", "")
@@ -54,6 +54,7 @@ async def post_repos(request: NodeRequest) -> HTTPResponse:
         # A repeated request must come to the same repository, where the first answer is kept.
         root = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=16).hexdigest()
     root = root or request.engine.clock.new_uuid()
+    check_uuid(root)
     command = CreateRepo(
         root=root,
         alias=alias,
@@ -96,7 +97,6 @@ def get_repos_deleted(request: NodeRequest) -> HTTPResponse:
 async def post_repos_undelete(request: NodeRequest) -> HTTPResponse:
     """POST /api/repos/undelete {"root"}: bring a deleted repository back."""
     check_admin_if_any(request, "POST undelete")
-    _check_writable(request)
     body = Body(request.body)
     stream = _stream_of(request, body)
     passcode = await passcode_digest(request, stream.root, _passcode(request, body))
@@ -107,7 +107,6 @@ async def post_repos_undelete(request: NodeRequest) -> HTTPResponse:
 async def post_repos_purge(request: NodeRequest) -> HTTPResponse:
     """POST /api/repos/purge {"root"}: drop all data of a deleted repository for good."""
     request.need_admin("POST purge")
-    _check_writable(request)
     _check_no_key(request)
     body = Body(request.body)
     stream = _stream_of(request, body)
@@ -130,11 +129,6 @@ def _stream_of(request: NodeRequest, body: Body) -> Stream:
 def _passcode(request: NodeRequest, body: Body | None = None) -> str | None:
     given = body.text("passcode") if body is not None else None
     return given or request.args.get("passcode")
-
-
-def _check_writable(request: NodeRequest) -> None:
-    if request.server.settings.mode == "readonly" and not request.is_admin:
-        raise InvalidRequest("Server in read-only mode and will only accept GET and HEAD requests")
 
 
 def _check_no_key(request: NodeRequest) -> None:

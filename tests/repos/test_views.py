@@ -1,9 +1,11 @@
 """Reading through versions against a slow reading of the rule, on random graphs."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -129,9 +131,9 @@ def filled(store: Store, world: World) -> Iterator[LmdbTxn]:
         batch.abort()
 
 
-def either(read):  # type: ignore[no-untyped-def]
+def either(read: Callable[..., Any], *args: Any) -> Any:
     try:
-        return read()
+        return read(*args)
     except VersionConflict:
         return "conflict"
 
@@ -145,8 +147,8 @@ def test_reads_and_scans_follow_the_rule_at_every_version_and_sequence(
     with filled(store, world) as txn:
         for version in world.versions:
             view = txn.repo.graph.view(version.id, None if at == UNBOUNDED else at)
-            expected = {key: either(lambda k=key: slow.read(k, version.id, at)) for key in KEYS}
-            found = {key: either(lambda k=key: versioned.read(txn, k, view)) for key in KEYS}
+            expected = {key: either(slow.read, key, version.id, at) for key in KEYS}
+            found = {key: either(versioned.read, txn, key, view) for key in KEYS}
             assert found == expected
             readable = {k: v for k, v in expected.items() if v not in (None, "conflict")}
             assert dict(versioned.scan(txn, START, STOP, view)) == readable
@@ -174,7 +176,7 @@ def test_the_winner_of_a_conflict_is_what_the_first_parent_reads_if_it_reads_one
                 won = versioned.winner(conflict.rows, graph, parents)
                 assert won in conflict.rows
                 if version.parent_bound == UNBOUNDED and len(version.parents) > 1:
-                    first = either(lambda p=parents[0], k=conflict.key: slow.read(k, p, UNBOUNDED))
+                    first = either(slow.read, conflict.key, parents[0], UNBOUNDED)
                     if first in {row.value for row in conflict.rows}:
                         assert won.value == first
 
@@ -196,8 +198,7 @@ def test_ancestors_are_what_the_parents_say_and_have_smaller_ordinals(world: Wor
         line = graph.first_parents(version.id)
         assert line[-1] == 1
         assert all(
-            graph.by_id[child].parents[0] == parent
-            for child, parent in zip(line, line[1:], strict=False)
+            graph.by_id[child].parents[0] == parent for child, parent in itertools.pairwise(line)
         )
 
 
