@@ -1,0 +1,211 @@
+"""Rebuilt = live, byte for byte: random histories, replayed in three ways and in another process."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dvid_es.bootstrap import kind_names
+from dvid_es.clock import FixedClock
+from dvid_es.events import Record
+from dvid_es.projections.store import Store
+from dvid_es.projections.txn import WriteTxn
+from dvid_es.replay import snapshot
+from dvid_es.replay.catchup import catch_up
+from dvid_es.replay.digest import Part, digests
+from dvid_es.replay.places import Places
+from dvid_es.settings import Settings
+from tests.conftest import Live, running
+from tests.servers import dvid_es
+
+SIDE = 64
+
+
+class History:
+    """Random requests to one repository; the server may refuse any of them, but never with a 5xx."""
+
+    def __init__(self, live: Live, seed: int, voxels: bool) -> None:
+        self.live = live
+        self.dice = random.Random(seed)
+        self.voxels = voxels
+        self.root = live.new_repo(alias=f"history {seed}")
+        self.versions = [self.root]
+        self.kv = [live.new_instance(self.root, "keyvalue", "kv").rpartition("/")[2]]
+        if self.voxels:
+            live.new_instance(self.root, "labelmap", "seg", MaxDownresLevel="1")
+        self.granted = 0
+
+    def send(self, method: str, path: str, body: bytes | None = None, **more: object) -> int:
+        headers = {}
+        if self.dice.random() < 0.05:
+            headers["Idempotency-Key"] = f"{self.dice.randrange(4)}"
+        answer = self.live.call(method, path, body, headers=headers, u="kat", app="test")
+        assert answer.status < 500, (method, path, answer)
+        self.granted += answer.status == 200
+        if answer.status == 200 and answer.body.startswith(b'{"child'):
+            self.versions.append(answer.json()["child"])
+        return answer.status
+
+    def step(self) -> None:
+        dice = self.dice
+        node = f"/api/node/{dice.choice(self.versions)}"
+        choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance]
+        if self.voxels:
+            choices += [self.labels] * 6
+        dice.choice(choices)(node)
+
+    def keyvalue(self, node: str) -> None:
+        dice = self.dice
+        path = f"{node}/{dice.choice(self.kv)}/key/k{dice.randrange(12)}"
+        if dice.random() < 0.2:
+            self.send("DELETE", path)
+        else:
+            self.send("POST", path, dice.randbytes(dice.choice((0, 3, 400, 3000))))
+
+    def document(self, node: str) -> None:
+        what, body = self.dice.choice(
+            [
+                ("note", {"note": f"note {self.dice.random()}"}),
+                ("log", {"log": ["a line", "another"]}),
+                ("kv/tags", {"colour": f"{self.dice.random()}"}),
+            ]
+        )
+        self.send("POST", f"{node}/{what}", json.dumps(body).encode())
+
+    def version(self, node: str) -> None:
+        dice = self.dice
+        what, body = dice.choice(
+            [
+                ("commit", {"note": "done"}),
+                ("newversion", {}),
+                ("branch", {"branch": f"b{dice.randrange(5)}"}),
+                ("tag", {"tag": f"{self.root[:6]}-t{dice.randrange(5)}"}),
+            ]
+        )
+        self.send("POST", f"{node}/{what}", json.dumps(body).encode())
+
+    def instance(self, node: str) -> None:
+        uuid = node.rpartition("/")[2]
+        name = f"kv{self.dice.randrange(4)}"
+        body = {
+            "typename": "keyvalue",
+            "dataname": name,
+            "versioned": self.dice.choice(("true", "false")),
+        }
+        if self.send("POST", f"/api/repo/{uuid}/instance", json.dumps(body).encode()) == 200:
+            self.kv.append(name)
+
+    def labels(self, node: str) -> None:
+        dice = self.dice
+        some = dice.sample(range(1, 30), 3)
+        kind = dice.randrange(6)
+        if kind == 0:
+            cells = np.array([dice.choices(range(30), k=8) for _ in range(64)], np.uint64)
+            volume = cells.reshape(8, 8, 8).repeat(8, 0).repeat(8, 1).repeat(8, 2)
+            self.send(
+                "POST",
+                f"{node}/seg/raw/0_1_2/64_64_64/0_0_{64 * dice.randrange(2)}",
+                volume.tobytes(),
+            )
+        elif kind in (1, 2):
+            self.send("POST", f"{node}/seg/merge", json.dumps(some[:2]).encode())
+        elif kind == 3:
+            self.send("POST", f"{node}/seg/cleave/{some[0]}", json.dumps(some[1:2]).encode())
+        elif kind == 4:
+            self.send(
+                "POST", f"{node}/seg/renumber", json.dumps([some[0] + 1000, some[1]]).encode()
+            )
+        else:
+            self.send("POST", f"{node}/seg/nextlabel/{dice.randrange(1, 9)}")
+
+
+def write_histories(live: Live, count: int, steps: int, seed: int) -> None:
+    histories = [History(live, seed + n, voxels=n % 5 == 0) for n in range(count)]
+    dice = random.Random(seed)
+    taken = False
+    for number in range(count * steps):
+        dice.choice(histories).step()
+        if not taken and number == count * steps // 2:
+            places = Places(live.engine.store.folder.parent)
+            assert snapshot.take(places, kind_names(), 1, store=live.engine.store)
+            taken = True
+    assert sum(history.granted for history in histories) > count * steps // 4
+
+
+def of_store(folder: Path) -> list[Part]:
+    store = Store(folder, read_only=True)
+    try:
+        return digests(store, kind_names())
+    finally:
+        store.close()
+
+
+def reopened(settings: Settings) -> list[Part]:
+    with running(settings, FixedClock()):
+        pass
+    return of_store(settings.data / "projections")
+
+
+def check(settings: Settings, count: int, steps: int, seed: int = 1) -> None:
+    with running(settings, FixedClock()) as live:
+        write_histories(live, count, steps, seed)
+    projections = settings.data / "projections"
+    live_parts = of_store(projections)
+    assert len({part.root for part in live_parts}) == count
+
+    shutil.move(projections, settings.data / "live")
+    from_snapshot = reopened(settings)
+    assert from_snapshot == live_parts
+
+    shutil.rmtree(projections)
+    shutil.rmtree(settings.data / "snapshots")
+    from_log = reopened(settings)
+    assert from_log == live_parts
+
+    done = dvid_es("rebuild", "--data", settings.data, "--into", settings.data / "other")
+    assert done.returncode == 0, done.stderr
+    assert of_store(settings.data / "other") == live_parts
+
+
+def test_random_histories_are_rebuilt_equal(settings: Settings) -> None:
+    check(settings, count=200, steps=15)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100))
+def test_many_random_histories_are_rebuilt_equal(settings: Settings, seed: int) -> None:
+    check(settings, count=1000, steps=60, seed=1000 * seed)
+
+
+def test_the_recipe_catches_a_fold_that_depends_on_more_than_its_event(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvid_es.projections.projector import Projector
+
+    dice = random.Random(5)
+    apply = Projector.apply
+
+    def impure(self: Projector, txn: WriteTxn, record: Record) -> None:
+        apply(self, txn, record)
+        txn.put(b"\0\0\0\1\x20planted", dice.randbytes(4))
+
+    monkeypatch.setattr(Projector, "apply", impure)
+    with pytest.raises(AssertionError):
+        check(settings, count=3, steps=10)
+
+
+def test_a_store_caught_up_in_another_process_by_a_server_is_equal(settings: Settings) -> None:
+    with running(settings, FixedClock()) as live:
+        write_histories(live, count=10, steps=20, seed=77)
+        streams = live.engine.streams.all()
+        aside = Store(settings.data / "aside")
+        catch_up(aside, streams, live.engine.projector)
+        assert digests(aside, kind_names()) == digests(live.engine.store, kind_names())
+        aside.close()
+    done = dvid_es("verify", "--data", settings.data)
+    assert done.returncode == 0, done.stdout + done.stderr
