@@ -23,7 +23,7 @@ from dvid_es.http.blocklist import load as load_block_list
 from dvid_es.http.cors import METHODS as CORS_METHODS
 from dvid_es.http.cors import Cors
 from dvid_es.http.datatype import Datatype, Handler
-from dvid_es.http.errors import TEXT, error_response
+from dvid_es.http.errors import PAGE_NOT_FOUND, TEXT, error_response
 from dvid_es.http.guard import GuardedRequest
 from dvid_es.http.monitor import Monitor
 from dvid_es.http.node import DryRun, NodeRequest
@@ -157,6 +157,7 @@ class Server:
         handler = self._find(request)
         raw = request.raw
         if raw.stream is not None and request.method != "HEAD":
+            raw.stream.request_max_size = self.settings.max_body_bytes  # Sanic lifts it for streams
             await raw.receive_body()
             request.body = raw.body
         if getattr(handler, "throttled", False) and request.args.get("throttle") in ("on", "true"):
@@ -310,11 +311,7 @@ def _announces_body(raw: Request) -> bool:
     return "content-length" in headers or "transfer-encoding" in headers
 
 
-class _NoRouteError(NotFound):
-    """No such route: Go's own text, without the path."""
-
-
-_NoRoute = _NoRouteError("404 page not found")
+_NoRoute = NotFound(PAGE_NOT_FOUND)
 
 
 def _dry_run_response(dry: DryRun) -> HTTPResponse:

@@ -17,6 +17,9 @@ from dvid_es.errors import (
 )
 
 TEXT = "text/plain; charset=utf-8"
+PAGE_NOT_FOUND = "404 page not found"
+"""Go's text about a path that no endpoint has; nothing is added to it."""
+
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 
 
@@ -27,6 +30,8 @@ def error_response(problem: DvidError, path: str) -> HTTPResponse:
             message = str(problem)
             if not message:
                 return HTTPResponse(b"", 404, content_type="")
+            if message == PAGE_NOT_FOUND:
+                return _text(404, f"{message}\n")
             return _text(404, f"{message} ({path}).\n")
         case RangeNotSatisfiable():
             headers = {"Content-Range": f"bytes */{problem.length}", **_NOSNIFF}

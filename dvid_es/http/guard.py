@@ -61,7 +61,13 @@ class GuardedRequest(Request):
         head: bytes = b"",
         stream_id: int = 0,
     ) -> None:
-        """Check the head; Sanic makes one without a head to answer what it could not read."""
+        """Check the head.
+
+        Sanic makes a request without a head to answer what it could not read; the target that it gives
+        may be what could not be read, and would fail again.
+        """
         if head:
             check_head(head)
+        else:
+            url_bytes = b"/"
         super().__init__(url_bytes, headers, version, method, transport, app, head, stream_id)

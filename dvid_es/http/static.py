@@ -9,10 +9,9 @@ from pathlib import Path
 from sanic.response import HTTPResponse
 
 from dvid_es.errors import NotFound
+from dvid_es.http.errors import PAGE_NOT_FOUND
 from dvid_es.http.node import NodeRequest
 from dvid_es.settings import Settings
-
-PAGE_NOT_FOUND = "404 page not found"
 
 
 class StaticFiles:
