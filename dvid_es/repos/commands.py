@@ -37,8 +37,8 @@ def check_new(context: Context, uuid: str) -> None:
     Raises:
         InvalidRequest: it has. DVID overwrites its entry for that name.
     """
-    own = context.txn.repo
-    if context.taken(uuid) or (own is not None and uuid in own.graph.by_uuid):
+    there = context.sequence > 0  # otherwise this is the creation of the repository
+    if context.taken(uuid) or (there and uuid in context.repo.graph.by_uuid):
         raise InvalidRequest("UUID already exists in datastore")
 
 
@@ -76,7 +76,7 @@ class CreateRepo:
     def decide(self, context: Context) -> Decision:
         """Return the event."""
         check_uuid(self.root)
-        if context.txn.repo is not None:
+        if context.sequence:
             raise InvalidRequest("UUID already exists in datastore")
         check_new(context, self.root)
         created = RepoCreated(

@@ -47,7 +47,7 @@ async def post_tags(request: NodeRequest) -> HTTPResponse:
 
 
 async def post_sync(request: NodeRequest) -> HTTPResponse:
-    """POST sync[?replace=true] {"sync": "a,b"}: listen to these instances too, or only to these."""
+    """POST sync[?replace=true] {"sync"}: listen to the instances "a,b" too, or only to these."""
     instance = request.instance
     allowed = request.server.datatypes[instance.typename].syncs
     if allowed is None:

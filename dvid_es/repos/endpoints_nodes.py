@@ -22,7 +22,7 @@ from dvid_es.repos.versioning import AppendLog, Commit, NewVersion, SetNote, Tag
 
 
 def get_note(request: NodeRequest) -> HTTPResponse:
-    """GET note."""
+    """GET note: the note of a version."""
     request.sequence = request.repo.sequence
     return json_answer({"note": request.version.note})
 
@@ -43,7 +43,7 @@ def get_log(request: NodeRequest) -> HTTPResponse:
 
 
 async def post_log(request: NodeRequest) -> HTTPResponse:
-    """POST log {"log": [...]}: append lines."""
+    """POST log {"log"}: append lines to the log of a version."""
     lines = Body(request.body).texts("log")
     if lines is None:
         raise InvalidRequest("Could not find 'log' value in POSTed JSON.")
@@ -52,7 +52,7 @@ async def post_log(request: NodeRequest) -> HTTPResponse:
 
 
 def get_status(request: NodeRequest) -> HTTPResponse:
-    """GET status, GET commit: whether a version is committed."""
+    """Whether a version is committed."""
     request.sequence = request.repo.sequence
     return json_answer({"Locked": request.version.locked})
 
@@ -99,7 +99,10 @@ async def post_tag(request: NodeRequest) -> HTTPResponse:
 
 
 async def post_merge(request: NodeRequest) -> HTTPResponse:
-    """POST /api/repo/<uuid>/merge: make a version of several; tell of the conflicts in it."""
+    """POST merge {"mergeType", "parents", "note", "branch", "uuid"}: make a version of several.
+
+    The answer tells of what they disagree about, unless `?conflicts=false` saves looking for it.
+    """
     body = Body(request.body, empty=False)
     parents = _parents(request, body)
     if body.text("mergetype") != "conflict-free":
@@ -111,7 +114,11 @@ async def post_merge(request: NodeRequest) -> HTTPResponse:
 
 
 async def post_resolve(request: NodeRequest) -> HTTPResponse:
-    """POST /api/repo/<uuid>/resolve: merge, with the first parent's value wherever they disagree."""
+    """POST resolve {"data", "parents", "note", "branch", "uuid"}: merge; the first parent wins.
+
+    Where parents disagree about a value of these instances, the merged version gets that of the first
+    parent that has one of them.
+    """
     body = Body(request.body, empty=False)
     names = body.texts("data") or ()
     if not names:
@@ -152,7 +159,7 @@ def _settle(txn: ReadTxn, parents, numbers, resolvers) -> Settled:  # type: igno
 
 
 async def get_conflicts(request: NodeRequest) -> HTTPResponse:
-    """GET /api/repo/<uuid>/conflicts: what cannot be read at this version, by instance."""
+    """GET conflicts: what parents disagree about and this version cannot read, by instance."""
     found = await request.in_thread(
         conflicts_at,
         request.txn,

@@ -42,7 +42,7 @@ from dvid_es.streams import Stream
 
 
 async def post_repos(request: NodeRequest) -> HTTPResponse:
-    """POST /api/repos: make a repository."""
+    """POST /api/repos {"alias", "description", "root", "passcode"}: make a repository."""
     settings = request.server.settings
     if not settings.open_repo_creation:
         request.need_admin("Creating a repo")
@@ -144,7 +144,7 @@ async def _purge(request: NodeRequest, stream: Stream, number: int, passcode: st
 
 
 def head_repo(request: NodeRequest) -> HTTPResponse:
-    """HEAD /api/repo/<uuid>: whether it is there."""
+    """Whether the repository is there."""
     root = request.repo.root
     return HTTPResponse(f"Repo available with root UUID {root}\n", 200, content_type=TEXT)
 
@@ -171,7 +171,7 @@ def get_log(request: NodeRequest) -> HTTPResponse:
 
 
 async def post_log(request: NodeRequest) -> HTTPResponse:
-    """POST log {"log": [...]}: append lines."""
+    """POST log {"log"}: append lines to the log of the repository."""
     lines = Body(request.body).texts("log")
     if lines is None:
         raise InvalidRequest("Could not find 'log' value in POSTed JSON.")
@@ -219,7 +219,7 @@ async def post_instance(request: NodeRequest) -> HTTPResponse:
 
 
 async def delete_repo(request: NodeRequest) -> HTTPResponse:
-    """DELETE /api/repo/<root>?imsure=true: hide a repository; nothing is lost until it is purged."""
+    """DELETE ?imsure=true: hide the repository of this root; nothing is lost until it is purged."""
     check_deletion(request)
     root = request.repo.root
     if request.version.id != 1:
@@ -231,7 +231,7 @@ async def delete_repo(request: NodeRequest) -> HTTPResponse:
 
 @takes_words
 async def delete_instance(request: NodeRequest) -> HTTPResponse:
-    """DELETE /api/repo/<uuid>/<data>?imsure=true: hide an instance; nothing is lost until purged."""
+    """DELETE <data>?imsure=true: hide an instance; nothing is lost until it is purged."""
     check_deletion(request)
     name, *rest = request.words
     if any(rest):
