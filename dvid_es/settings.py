@@ -93,7 +93,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_servers: tuple[str, ...] = ()
     kafka_activity_topic: str = ""
     kafka_topic_prefix: str = ""
-    kafka_topic_suffixes: tuple[str, ...] = ()
 
     log_file: Path | None = None
     """Where the server reports what it does; None is the standard error stream."""
@@ -101,9 +100,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "info"
     log_max_megabytes: int = 0
     """The file is set aside when it is larger; 0 is never."""
-
-    log_max_days: int = 0
-    """Files set aside are removed after so many days; 0 is never."""
 
     stores: Mapping[str, str] = {}
     """What each store alias stands for, as text."""

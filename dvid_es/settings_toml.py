@@ -143,7 +143,7 @@ KEYS: dict[str, dict[str, Convert | Ignored]] = {
         "logfile": _path("log_file"),
         "level": _choice("log_level", _LEVELS),
         "max_log_size": _number("log_max_megabytes"),
-        "max_log_age": _number("log_max_days"),
+        "max_log_age": Ignored("a fixed number of files is kept, whatever their age"),
     },
     "email": {
         name: Ignored("this server sends no mail")
@@ -158,7 +158,7 @@ KEYS: dict[str, dict[str, Convert | Ignored]] = {
         "servers": _texts("kafka_servers"),
         "topicActivity": _text("kafka_activity_topic"),
         "topicPrefix": _text("kafka_topic_prefix"),
-        "topicSuffixes": _texts("kafka_topic_suffixes"),
+        "topicSuffixes": Ignored("nothing is sent to Kafka by this version"),
         **{
             name: Ignored("DVID does not read it either")
             for name in (

@@ -122,6 +122,11 @@ def test_malformed_requests_never_get_5xx_and_never_hang(live):
     kv = live.new_instance(root, "keyvalue", "kv").encode()
     live.ok("POST", f"{kv.decode()}/key/a", b"value")
     rnd = random.Random(5)
+    body = b'{"throttle": "1"}'
+    set_throttle = (
+        b"POST /api/server/settings?admintoken=secret HTTP/1.1\r\nHost: x\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
     seeds = [
         b"GET %s/key/a?byte_start=0&byte_end=1 HTTP/1.1\r\nHost: x\r\n\r\n" % kv,
         b"GET %s/key/a HTTP/1.1\r\nHost: x\r\nRange: bytes=0-1\r\n\r\n" % kv,
@@ -129,8 +134,7 @@ def test_malformed_requests_never_get_5xx_and_never_hang(live):
         b"POST %s/key/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
         % kv,
         b"GET %s/keyrange/a/b?at=3&min_seq=0 HTTP/1.1\r\nHost: x\r\n\r\n" % kv,
-        b"POST /api/server/settings?admintoken=secret HTTP/1.1\r\nHost: x\r\nContent-Length: 17"
-        b'\r\n\r\n{"throttle": "1"}',
+        set_throttle,
         b"OPTIONS %s/key/a HTTP/1.1\r\nHost: x\r\nOrigin: http://a\r\n\r\n" % kv,
         b"GET /api/help/keyvalue HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET /api/repo/%s/info HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\n\r\n" % root.encode(),
