@@ -55,6 +55,10 @@ def serve(
     for notice in settings.notices:
         click.echo(f"note: {notice}", err=True)
     log_to_file(settings)
+    if settings.start_webhook or settings.start_janelia_config:
+        from dvid_es.http.webhooks import announce_start
+
+        announce_start(settings)
     with bind(settings.host, settings.port) as listener, pid_file(settings):
         raise_malloc_thresholds()
         _serve(settings, listener, demo)
