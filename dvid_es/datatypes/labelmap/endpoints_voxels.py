@@ -149,6 +149,11 @@ async def post_ingest(request: NodeRequest) -> Any:
     return empty()
 
 
+# Their bodies may be buffers instead of bytes: see receive.py.
+for _handler in (post_raw, post_blocks, post_ingest):
+    _handler.takes_buffer = True  # type: ignore[attr-defined]
+
+
 # -- points ----------------------------------------------------------------------------------
 
 

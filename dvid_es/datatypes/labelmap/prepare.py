@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
     """uint32[n]."""
 
 
-def split_stream(body: bytes) -> tuple[Coords, list[memoryview]]:
+def split_stream(body: bytes | memoryview) -> tuple[Coords, list[memoryview]]:
     """Return block coordinates int32[n, 3] (ZYX) and payloads of DVID's stream of blocks.
 
     Raises:
@@ -150,7 +150,7 @@ def _prepared(block: bytes, counted: bool) -> Prepared:
     return Prepared(block, stored, highest, labels, voxels.astype(np.uint32))
 
 
-def inflate_volume(body: bytes, compression: str, shape_zyx: Triple) -> Labels:
+def inflate_volume(body: bytes | memoryview, compression: str, shape_zyx: Triple) -> Labels:
     """Return the voxels of a raw POST as uint64[Z, Y, X].
 
     Raises:
@@ -159,7 +159,7 @@ def inflate_volume(body: bytes, compression: str, shape_zyx: Triple) -> Labels:
     z, y, x = shape_zyx
     size = 8 * z * y * x
     if compression == "lz4":
-        data = lz4_block_decompress(body, size)
+        data: bytes | memoryview = lz4_block_decompress(body, size)
     elif compression == "gzip":
         data = gzip_decompress(body, size)
     elif compression in ("", "none"):

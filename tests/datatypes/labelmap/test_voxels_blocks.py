@@ -220,7 +220,11 @@ def hostile() -> dict[str, Any]:
 def test_a_wrong_stream_stores_nothing_at_all(seg: Segmentation, name: str) -> None:
     before = sequence(seg)
     body = hostile()[name]
-    for path, query in (("blocks", {"downres": "true"}), ("ingest-supervoxels", {}), ("blocks", {"scale": "1"})):
+    for path, query in (
+        ("blocks", {"downres": "true"}),
+        ("ingest-supervoxels", {}),
+        ("blocks", {"scale": "1"}),
+    ):
         refused = seg.live.call("POST", f"{seg.node}/{path}", body, **query)
         assert refused.status == 400, refused.body[:200]
         assert b"nothing was stored" in refused.body
