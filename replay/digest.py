@@ -26,8 +26,10 @@ REPO_KINDS = {
     4: "instances",
     5: "idempotency keys",
     6: "next mutation id",
+    7: "blobs",
+    16: "mutation records",
 }
-"""Names of the rows of the repository itself: see catalog.py."""
+"""Names of the rows of the repository itself, and of those that any instance may have."""
 
 
 class Part(msgspec.Struct, frozen=True, order=True):

@@ -23,16 +23,6 @@ from dvid_es.projections.txn import WriteTxn
 from dvid_es.repos import events as e
 from dvid_es.versions import Version
 
-PROJECTIONS = {
-    2: "repo",
-    3: "versions",
-    4: "instances",
-    5: "idempotency",
-    6: "next-mutation-id",
-    7: "blobs",
-}
-"""Name of each kind of row of instance 0, for digests."""
-
 _decode_bulk = msgspec.msgpack.Decoder(bytes | PackRef).decode
 
 
