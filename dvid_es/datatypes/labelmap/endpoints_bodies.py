@@ -20,6 +20,7 @@ from dvid_es.datatypes.labelmap import (
     mutationlog,
     overlay,
     overrides,
+    posted_counts,
     surfaces,
 )
 from dvid_es.datatypes.labelmap import fold_bodies as folds
@@ -286,5 +287,6 @@ PROJECTIONS = {
     counters.COUNTERS: "label counters",
     mutationlog.MUTATIONS: "mutation records",
     overrides.OVERRIDES: "posted counts",
+    posted_counts.POSTED: "posted indices",
 }
 """Kinds of rows of this half, and their names."""

@@ -13,6 +13,7 @@ from dvid_es.datatypes.labelmap import (
     imported,
     mapping,
     overrides,
+    posted_counts,
     surfaces,
     svindex,
 )
@@ -115,6 +116,7 @@ def assemble(txn: ReadTxn, instance_id: int, label: int, view: View) -> LabelInd
 def store(txn: WriteTxn, record: Record, message: bytes) -> None:
     """Fold a LabelIndices message: one body after the other."""
     found = labelindex.decode_all(message)
+    posted_counts.mark(txn, record.header.instance)
     fresh = _import_fresh(txn, record, found)
     highest = 0
     for index in found:

@@ -12,13 +12,14 @@ written twice change nothing.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.datatypes.labelmap import voxels
+from dvid_es.datatypes.labelmap import posted_counts, voxels
 from dvid_es.datatypes.labelmap.temporal import SIGN, big_endian, make_keys, put_many, read_many
 from dvid_es.events import Record
 from dvid_es.projections import versioned
@@ -131,6 +132,24 @@ def _read_counts(txn: ReadTxn, keys: Sequence[bytes], view: View) -> Counts:
     )
 
 
+def _counts_at(
+    txn: ReadTxn, instance_id: int, view: View, svs: Labels, coords_zyx: Coords
+) -> NDArray[np.uint32]:
+    """Return the voxels uint32[n] of supervoxels uint64[n] in blocks int32[n, 3]."""
+    regions = coords_zyx >> REGION_BITS
+    inside = (coords_zyx & _INSIDE).astype(np.int64)
+    local = inside[:, 0] << 8 | inside[:, 1] << 4 | inside[:, 2]
+    keys = make_keys(instance_id, REGIONS, _sv_bytes(svs), big_endian(regions))
+    counts = np.zeros(len(svs), np.uint32)
+    for place, value in enumerate(read_many(txn, keys, view)):
+        if value is not None:
+            n = len(value) // 6
+            here = np.flatnonzero(np.frombuffer(value, "<u2", n) == local[place])
+            if len(here):
+                counts[place] = np.frombuffer(value, "<u4", n, 2 * n)[here[0]]
+    return counts
+
+
 # -- changing --------------------------------------------------------------------------------
 
 
@@ -151,6 +170,9 @@ def change_blocks(txn: WriteTxn, record: Record, coords_zyx: Coords, counts: Cou
     view = txn.view(version)
     block_keys = make_keys(instance, BLOCK_COUNTS, big_endian(coords_zyx))
     before = _read_counts(txn, block_keys, view)
+    if posted_counts.is_marked(txn, instance):
+        look_up = partial(_counts_at, txn, instance, view)
+        before = Counts(*posted_counts.settle(txn, record, coords_zyx, before, counts, look_up))
     regions = coords_zyx >> REGION_BITS
     inside = (coords_zyx & _INSIDE).astype(np.int64)
     local = inside[:, 0] << 8 | inside[:, 1] << 4 | inside[:, 2]
