@@ -28,6 +28,7 @@ from dvid_es.http.guard import GuardedRequest
 from dvid_es.http.monitor import Monitor
 from dvid_es.http.node import DryRun, NodeRequest
 from dvid_es.http.paths import clean_path, origin_form
+from dvid_es.http.receive import LARGE_BYTES, announced_bytes, receive_into_buffer
 from dvid_es.http.static import StaticFiles
 from dvid_es.http.wire import decode_path, parse_query, parse_unsigned
 from dvid_es.settings import Settings
@@ -156,10 +157,15 @@ class Server:
             await self._wait(request)
         handler = self._find(request)
         raw = request.raw
-        if raw.stream is not None and request.method != "HEAD":
+        if raw.stream is not None and (request.method in MUTATING or _announces_body(raw)):
             raw.stream.request_max_size = self.settings.max_body_bytes  # Sanic lifts it for streams
-            await raw.receive_body()
-            request.body = raw.body
+            length = announced_bytes(raw)
+            takes_buffer = getattr(handler, "takes_buffer", False)
+            if takes_buffer and LARGE_BYTES <= length <= self.settings.max_body_bytes:
+                request.body = await receive_into_buffer(raw, length)
+            else:
+                await raw.receive_body()
+                request.body = raw.body
         if getattr(handler, "throttled", False) and request.args.get("throttle") in ("on", "true"):
             with self.monitor.throttle():
                 response = handler(request)
@@ -312,6 +318,12 @@ def _announces_body(raw: Request) -> bool:
 
 
 _NoRoute = NotFound(PAGE_NOT_FOUND)
+
+
+def _announces_body(raw: Request) -> bool:
+    """Say whether a GET comes with a body, as several of DVID's do."""
+    headers = raw.headers
+    return raw.method != "HEAD" and ("content-length" in headers or "transfer-encoding" in headers)
 
 
 def _dry_run_response(dry: DryRun) -> HTTPResponse:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sanic import Sanic
+from sanic.application.state import ApplicationServerInfo
+from sanic.http.constants import HTTP
 from sanic.server import AsyncioServer
 
 _POLL_SECONDS = 0.02
@@ -57,6 +59,9 @@ async def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    # Sanic takes its empty Alt-Svc out of every answer only when it knows what it serves.
+    settings = {"version": HTTP.VERSION_1}
+    application.state.server_info.append(ApplicationServerInfo(settings=settings))
     server = await application.create_server(sock=listener, return_asyncio_server=True)
     assert server is not None
     await server.startup()

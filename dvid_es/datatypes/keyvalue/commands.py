@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from dvid_es.commands import Context, Decision, Outcome, fixed_instance
-from dvid_es.datatypes.keyvalue.events import KeysDeleted, ValuesPut
+from dvid_es.datatypes.keyvalue.events import INLINE_VALUE_MAX, KeysDeleted, ValuesPut
 from dvid_es.datatypes.keyvalue.reads import find
 from dvid_es.datatypes.keyvalue.rows import bulk_length, check_key
 from dvid_es.errors import InvalidRequest, PreconditionFailed
-from dvid_es.events import INLINE_BYTES_MAX, Bulk
+from dvid_es.events import Bulk
 
 EVENT_BYTES_MAX = 48 << 20
 """Bytes of the keys and inline values of one request: an event has to fit into the log."""
@@ -76,7 +76,7 @@ class PutValues:
         for key, value in zip(self.keys, self.values, strict=True):
             size += len(check_key(key)) + _PER_KEY
             if isinstance(value, bytes):
-                assert bulk_length(value) <= INLINE_BYTES_MAX
+                assert bulk_length(value) <= INLINE_VALUE_MAX
                 size += len(value)
         if size > EVENT_BYTES_MAX:
             raise InvalidRequest(

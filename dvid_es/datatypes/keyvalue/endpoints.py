@@ -14,6 +14,7 @@ from dvid_es.datatypes.keyvalue.commands import (
     PutValues,
     etag,
 )
+from dvid_es.datatypes.keyvalue.events import INLINE_VALUE_MAX
 from dvid_es.datatypes.keyvalue.formats import (
     json_pieces,
     key_list_pieces,
@@ -33,7 +34,7 @@ from dvid_es.datatypes.keyvalue.wanted import (
     part_of_query,
 )
 from dvid_es.errors import InvalidRequest
-from dvid_es.events import INLINE_BYTES_MAX, Bulk
+from dvid_es.events import Bulk
 from dvid_es.http.datatype import Handler
 from dvid_es.http.errors import TEXT
 from dvid_es.http.mutations import get_mutations, get_mutations_range
@@ -146,7 +147,7 @@ async def delete_key(request: NodeRequest) -> HTTPResponse:
 
 async def _stored(request: NodeRequest, value: bytes) -> Bulk:
     """Return a value as events hold it: a long one is put into the packs."""
-    if len(value) <= INLINE_BYTES_MAX:
+    if len(value) <= INLINE_VALUE_MAX:
         return value
     put = request.stream.packs.put
     if len(value) <= INLINE_FETCH_MAX:
@@ -297,7 +298,7 @@ async def post_key_values(request: NodeRequest) -> HTTPResponse:
     """POST keyvalues: store the pairs of a protobuf message, all or none."""
     keys, values = await request.in_thread(parse_pairs, request.body)
     bulks = list[Bulk](values)
-    long = [place for place, value in enumerate(values) if len(value) > INLINE_BYTES_MAX]
+    long = [place for place, value in enumerate(values) if len(value) > INLINE_VALUE_MAX]
     if long:
         put_many = request.stream.packs.put_many
         refs = await request.in_thread(put_many, [values[place] for place in long])

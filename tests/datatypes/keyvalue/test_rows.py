@@ -23,7 +23,7 @@ from dvid_es.errors import InvalidRequest
 from dvid_es.events import Header, Record
 from dvid_es.ids import PackRef
 from dvid_es.projections.catalog import Instance, RepoDocument, put_instance, put_repo, put_version
-from dvid_es.projections.store import LmdbTxn, Store
+from dvid_es.projections.store import Store
 from dvid_es.versions import Version
 
 ROOT = "0" * 32
