@@ -137,7 +137,11 @@ def verify(
 
 @click.command()
 @data_options
-@click.option("--keep", type=click.IntRange(1), default=3, show_default=True, help="How many stay.")
+@click.option(
+    "--keep",
+    type=click.IntRange(1),
+    help="How many stay. Default: 3, or what the configuration says.",
+)
 @click.option("--list", "list_only", is_flag=True, help="List the snapshots and check them.")
 @as_json
 @click.pass_context
@@ -145,7 +149,7 @@ def snapshot(
     context: click.Context,
     data: Path | None,
     config: Path | None,
-    keep: int,
+    keep: int | None,
     list_only: bool,
     as_json: bool,
 ) -> None:
@@ -158,7 +162,8 @@ def snapshot(
     from dvid_es.replay import snapshot as snapshots
     from dvid_es.replay.places import Places
 
-    places = Places(settings_of(data, config).data)
+    settings = settings_of(data, config)
+    places = Places(settings.data)
     if list_only:
         rows = [(found, snapshots.check(found)) for found in snapshots.listing(places)]
         if as_json:
@@ -175,7 +180,7 @@ def snapshot(
             context.exit(FOUND)
         return
     now_ns = SystemClock().now_ns()
-    taken = snapshots.take(places, kind_names(), now_ns, keep)
+    taken = snapshots.take(places, kind_names(), now_ns, keep or settings.snapshots_kept)
     if taken is None:
         click.echo("there are no projections to copy", err=True)
         context.exit(FOUND)
