@@ -14,7 +14,7 @@ from isal import igzip
 from dvid_es.codecs import labelblock, storedblock
 from dvid_es.codecs import storedblock_kernels as kernels
 from dvid_es.errors import CorruptStore
-from tests.codecs.volumes import mixed, noise, real_cubes, volumes, voronoi
+from tests.codecs.volumes import DATA, mixed, noise, real_cubes, volumes, voronoi
 
 
 def mapping_of(stored):
@@ -145,6 +145,23 @@ def test_a_stream_of_blocks_is_that_of_dvid(form):
     if form != "own":
         want = [labelblock.with_table(b, t) for b, t in zip(blocks, tables, strict=True)]
     assert list(read_stream(stream)) == list(zip(map(tuple, coords.tolist()), want, strict=True))
+
+
+def test_a_real_stream_of_dvid_is_stored_and_sent_again():
+    path = DATA / "stream_1block.dat"
+    if not path.exists():
+        pytest.skip("the real stream is not beside this checkout")
+    sent = list(read_stream(path.read_bytes()))
+    blocks = [block for _, block in sent]
+    for block in blocks:
+        assert labelblock.validate(block, (64, 64, 64)) == len(block)
+        assert (
+            labelblock.decode(labelblock.encode(labelblock.decode(block)))
+            == labelblock.decode(block)
+        ).all()
+    coords = np.array([coord for coord, _ in sent], np.int32)
+    stream = storedblock.gzip_stream([storedblock.store(b) for b in blocks], None, coords)
+    assert list(read_stream(stream)) == sent
 
 
 def test_no_blocks_are_an_empty_stream():
