@@ -19,7 +19,7 @@ from dvid_es.repos.events import (
 )
 from dvid_es.versions import UNBOUNDED, Version, VersionGraph
 
-_NO_TAG = re.compile(r"[\x00-\x20/:?#%\x7f]")
+_NO_TAG = re.compile(r"[\x00-\x1f/:\x7f]")
 
 
 def addressed(context: Context) -> Version:
@@ -175,12 +175,12 @@ def check_tag(tag: str) -> None:
     """Refuse a tag that no request could name.
 
     Raises:
-        InvalidRequest: it is empty, too long, or has characters that mean something in a URL.
+        InvalidRequest: it is empty, too long, or has characters that part the names in a path.
     """
     if not tag or len(tag) > 200 or tag in (".", ".."):
         raise InvalidRequest("a tag has 1 to 200 characters")
     if _NO_TAG.search(tag):
-        raise InvalidRequest("a tag has no spaces, control characters or any of / : ? # %")
+        raise InvalidRequest("a tag has no control characters, and neither / nor :")
 
 
 def child_decision(created: VersionCreated, *more: Outcome, extra: str = "") -> Decision:
