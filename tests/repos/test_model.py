@@ -1,0 +1,213 @@
+"""Random histories of versions against a model that is written down plainly."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dvid_es.commands import Context
+from dvid_es.errors import InvalidRequest
+from dvid_es.events import Header, Record
+from dvid_es.projections.catalog import load
+from dvid_es.projections.projector import Projector
+from dvid_es.projections.store import LmdbTxn, Store
+from dvid_es.repos.commands import CreateRepo
+from dvid_es.repos.fold import FOLDS
+from dvid_es.repos.merging import MergeVersions
+from dvid_es.repos.versioning import Commit, NewVersion, SetNote, Tag
+
+ROOT = "0" * 32
+ELSEWHERE = "e" * 32
+"""A version of another repository."""
+
+ordinals = st.integers(1, 8)
+uuids = st.sampled_from([f"{n:032x}" for n in range(12)] + [ELSEWHERE, "short", "x" * 32])
+branches = st.sampled_from([None, "a", "b", "c", "tag-t1"])
+operations = st.one_of(
+    st.tuples(st.just("commit"), ordinals),
+    st.tuples(st.just("commit"), ordinals),
+    st.tuples(st.just("note"), ordinals, st.booleans()),
+    st.tuples(st.just("child"), ordinals, branches, uuids),
+    st.tuples(st.just("tag"), ordinals, st.sampled_from(["t1", "t2", "", "a/b", f"{3:032x}"])),
+    st.tuples(st.just("merge"), st.lists(ordinals, min_size=2, max_size=3), branches, uuids),
+)
+
+
+@dataclass
+class Node:
+    uuid: str
+    branch: str
+    parents: list[int]
+    locked: bool = False
+    note: str = ""
+
+
+@dataclass
+class Model:
+    nodes: list[Node] = field(default_factory=lambda: [Node(ROOT, "", [])])
+
+    def node(self, ordinal: int) -> Node:
+        return self.nodes[ordinal - 1]
+
+    def children(self, ordinal: int) -> list[Node]:
+        return [node for node in self.nodes if ordinal in node.parents]
+
+    def uuid_is_new(self, uuid: str) -> bool:
+        return uuid != ELSEWHERE and all(node.uuid != uuid for node in self.nodes)
+
+    def uuid_is_good(self, uuid: str) -> bool:
+        return len(uuid) == 32 and "x" not in uuid and self.uuid_is_new(uuid)
+
+    def branch_is_free(self, parent: int, branch: str) -> bool:
+        if branch == self.node(parent).branch:
+            return all(child.branch != branch for child in self.children(parent))
+        return all(node.branch != branch for node in self.nodes)
+
+    def apply(self, kind: str, *args: Any) -> bool:
+        """Do one operation; return whether it is granted."""
+        return getattr(self, kind)(*args)
+
+    def commit(self, ordinal: int) -> bool:
+        granted = not self.node(ordinal).locked
+        self.node(ordinal).locked = True
+        return granted
+
+    def note(self, ordinal: int, admin: bool) -> bool:
+        granted = admin or not self.node(ordinal).locked
+        if granted:
+            self.node(ordinal).note = "noted"
+        return granted
+
+    def child(self, ordinal: int, branch: str | None, uuid: str) -> bool:
+        parent = self.node(ordinal)
+        name = parent.branch if branch is None else branch
+        granted = parent.locked and self.branch_is_free(ordinal, name) and self.uuid_is_good(uuid)
+        if granted:
+            self.nodes.append(Node(uuid, name, [ordinal]))
+        return granted
+
+    def tag(self, ordinal: int, tag: str) -> bool:
+        branch = f"tag-{tag}"
+        granted = (
+            bool(tag)
+            and "/" not in tag
+            and self.node(ordinal).locked
+            and self.branch_is_free(ordinal, branch)
+            and self.uuid_is_new(tag)
+        )
+        if granted:
+            note = f'Tag of version {self.node(ordinal).uuid} with "{tag}"'
+            self.nodes.append(Node(tag, branch, [ordinal], True, note))
+        return granted
+
+    def merge(self, parents: list[int], branch: str | None, uuid: str) -> bool:
+        granted = (
+            len(set(parents)) == len(parents)
+            and all(self.node(parent).locked for parent in parents)
+            and (not branch or self.branch_is_free(parents[0], branch))
+            and self.uuid_is_good(uuid)
+        )
+        if granted:
+            self.nodes.append(Node(uuid, branch or "", list(parents)))
+        return granted
+
+    def line(self, branch: str) -> list[str]:
+        """A branch from its leaf to the root: at a merge, its first parents, then on from the last."""
+        tips = [place for place, node in enumerate(self.nodes, 1) if node.branch == branch]
+        found = []
+        tip = max(tips, default=0)
+        while tip:
+            found.append(self.node(tip).uuid)
+            *others, tip = self.node(tip).parents or [0]
+            found += [self.node(other).uuid for other in others]
+        return found
+
+
+class Real:
+    """Commands decided and folded as the writer does it, without a log."""
+
+    def __init__(self, txn: LmdbTxn) -> None:
+        self.txn = txn
+        self.projector = Projector({kind: (fold,) for kind, fold in FOLDS.items()})
+        self.sequence = 0
+        self.write(CreateRepo(root=ROOT), 0)
+
+    def write(self, command: Any, version: int) -> None:
+        found = self.txn.repo.graph.by_id[version] if version else None
+        context = Context(
+            txn=self.txn,
+            sequence=self.sequence,
+            time_ns=10**18 + self.sequence,
+            version=found,
+            taken=lambda uuid: uuid == ELSEWHERE,
+        )
+        for outcome in command.decide(context).outcomes:
+            header = Header(version=outcome.version or version)
+            record = Record(self.sequence, context.time_ns, header, outcome.event)
+            self.projector.apply(self.txn, record)
+            self.sequence += 1
+
+    def apply(self, kind: str, first: Any, *args: Any) -> bool:
+        version = 0 if kind == "merge" else first
+        match kind:
+            case "commit":
+                command: Any = Commit()
+            case "note":
+                command = SetNote(note="noted", unlocked=args[0])
+            case "child":
+                command = NewVersion(branch=args[0], uuid=args[1])
+            case "tag":
+                command = Tag(tag=args[0])
+            case "merge":
+                command = MergeVersions(parents=tuple(first), branch=args[0] or "", uuid=args[1])
+        before = self.sequence
+        try:
+            self.write(command, version)
+        except InvalidRequest:
+            assert self.sequence == before
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    opened = Store(tmp_path_factory.mktemp("model"))
+    yield opened
+    opened.close()
+
+
+def known(operation: tuple[Any, ...], count: int) -> bool:
+    """Whether it is about versions that exist: others are refused before a command is made."""
+    named = operation[1] if operation[0] == "merge" else [operation[1]]
+    return max(named) <= count
+
+
+@given(history=st.lists(operations, max_size=40))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+def test_versions_are_granted_refused_and_kept_as_the_model_says(
+    store: Store, history: list[tuple[Any, ...]]
+) -> None:
+    with store.write() as batch:
+        model, real = Model(), Real(batch.scope(ROOT, None, None))
+        for operation in history:
+            if known(operation, len(model.nodes)):
+                assert real.apply(*operation) == model.apply(*operation), operation
+        graph = real.txn.repo.graph
+        assert [
+            Node(one.uuid, one.branch, list(one.parents), one.locked, one.note)
+            for _, one in sorted(graph.by_id.items())
+        ] == model.nodes
+        for ordinal, version in graph.by_id.items():
+            expected = [node.uuid for node in model.children(ordinal)]
+            assert [graph.by_id[child].uuid for child in graph.children[ordinal]] == expected
+            assert all(parent < ordinal for parent in version.parents)
+        for branch in ("", "a", "b", "c", "tag-t1", "none"):
+            assert [one.uuid for one in graph.branch_line(branch)] == model.line(branch)
+        stored = load(real.txn)
+        assert stored is not None
+        assert stored.graph.by_id == graph.by_id
+        assert stored.document == real.txn.repo.document
+        batch.abort()
