@@ -7,9 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
-from pathlib import Path
 
-from dvid_es.clock import SystemClock
 from dvid_es.errors import SettingsError
 from dvid_es.settings import Settings
 
@@ -27,7 +25,6 @@ def log_to_file(settings: Settings) -> None:
     if settings.log_file is None:
         return
     try:
-        _remove_old(settings.log_file, settings.log_max_days)
         handler = RotatingFileHandler(
             settings.log_file, maxBytes=settings.log_max_megabytes << 20, backupCount=_FILES_KEPT
         )
@@ -36,14 +33,6 @@ def log_to_file(settings: Settings) -> None:
     levels = logging.getLevelNamesMapping()
     level = levels.get(settings.log_level.upper(), logging.INFO)
     logging.basicConfig(handlers=[handler], level=level, format=_FORMAT, force=True)
-
-
-def _remove_old(path: Path, days: int) -> None:
-    """Remove the files that were set aside more than `days` days ago; 0 keeps them."""
-    oldest_ns = SystemClock().now_ns() - days * 86_400_000_000_000
-    for aside in path.parent.glob(f"{path.name}.*") if days else ():
-        if aside.suffix[1:].isdecimal() and aside.stat().st_mtime_ns < oldest_ns:
-            aside.unlink()
 
 
 @contextmanager

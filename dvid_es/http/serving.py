@@ -65,10 +65,10 @@ async def _serve(
     server = await application.create_server(sock=listener, return_asyncio_server=True)
     assert server is not None
     await server.startup()
-    await server.start_serving()  # type: ignore[no-untyped-call]
+    await server.start_serving()
     started()
     await stop.wait()
-    server.close()  # type: ignore[no-untyped-call]
+    server.close()
     await _drain(server, loop.time() + grace_seconds, hurry)
 
 
