@@ -10,6 +10,7 @@ import inspect
 import json
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from sanic import Request, Sanic
 from sanic.exceptions import SanicException
@@ -66,6 +67,8 @@ class Server:
         self.repo_routes = repo_routes
         self.node_routes = node_routes
         self.common_routes = common_routes
+        self.documents: dict[tuple[Any, ...], str] = {}
+        """Answers that were made, by the state that they show; whoever adds one bounds them."""
         self.monitor = Monitor(engine.clock, settings.max_throttled)
         self.cors = Cors(settings.cors_domains)
         self.static = StaticFiles(settings)
@@ -306,15 +309,7 @@ class Server:
             and request.method not in ("GET", "HEAD", "OPTIONS")
             and not request.is_admin
         ):
-            raise InvalidRequest(
-                "Server in read-only mode and will only accept GET and HEAD requests"
-            )
-
-
-def _announces_body(raw: Request) -> bool:
-    """Say whether a GET has a body, as several of DVID's have."""
-    headers = raw.headers
-    return "content-length" in headers or "transfer-encoding" in headers
+            raise InvalidRequest(READ_ONLY)
 
 
 _NoRoute = NotFound(PAGE_NOT_FOUND)

@@ -23,6 +23,7 @@ from dvid_es.http.monitor import Latency
 from dvid_es.http.node import JSON, NodeRequest, empty, json_response
 from dvid_es.http.storage import storage_summary
 from dvid_es.http.wire import parse_json_object, parse_signed
+from dvid_es.settings import Settings
 
 PLAIN = "text/plain"
 HTML = "text/html"
@@ -92,9 +93,27 @@ def get_load(request: NodeRequest) -> HTTPResponse:
 
 def get_info(request: NodeRequest) -> HTTPResponse:
     """GET api/server/info: versions, machine, storage and settings of this server, all as texts."""
-    server, settings = request.server, request.server.settings
-    monitor = server.monitor
+    monitor = request.server.monitor
+    if not monitor.info:
+        facts = _fixed_info(request.server.settings)
+        monitor.info = {name: _pair(name, value) for name, value in facts.items()}
     now = monitor.clock.now_ns()
+    found = dict(monitor.info)
+    found["Server time"] = f'"Server time":"{gojson.time_string(now)}"'
+    found["Server uptime"] = f'"Server uptime":"{duration(now - monitor.started_ns)}"'
+    if halted := request.engine.writer.halted:
+        reasons = "; ".join(f"{root}: {why}" for root, why in sorted(halted.items()))
+        found["Writes halted"] = _pair("Writes halted", reasons)
+    pairs = ",".join(pair for _, pair in sorted(found.items()))
+    return HTTPResponse(f"{{{pairs}}}", 200, content_type=JSON)
+
+
+def _pair(name: str, value: str) -> str:
+    return f"{gojson.string(name)}:{gojson.string(value)}"
+
+
+def _fixed_info(settings: Settings) -> dict[str, str]:
+    """Return what does not change while the server runs."""
     usable = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
@@ -109,8 +128,6 @@ def get_info(request: NodeRequest) -> HTTPResponse:
         "Maximum Cores": str(usable),
         "Note": settings.note,
         "Python": platform.python_version(),
-        "Server time": gojson.time_string(now),
-        "Server uptime": duration(now - monitor.started_ns),
         "Storage backend": "filelog; lmdb; packs",
     }
     if settings.mode:
@@ -124,9 +141,7 @@ def get_info(request: NodeRequest) -> HTTPResponse:
         found["Kafka Activity Topic"] = settings.kafka_activity_topic or f"dvidactivity-{host}"
     if settings.kafka_topic_prefix:
         found["Kafka Topic Prefix"] = settings.kafka_topic_prefix
-    if halted := request.engine.writer.halted:
-        found["Writes halted"] = "; ".join(f"{root}: {why}" for root, why in sorted(halted.items()))
-    return HTTPResponse(gojson.dumps(found, sort_keys=True), 200, content_type=JSON)
+    return found
 
 
 def duration(nanoseconds: int) -> str:

@@ -1,7 +1,11 @@
 """The endpoints that every data instance has: info, help, tags, sync, blobstore."""
 
+from collections.abc import Awaitable
+from typing import Any
+
 from sanic.response import HTTPResponse
 
+from dvid_es.codecs import gojson
 from dvid_es.engine import Engine
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
@@ -12,9 +16,20 @@ from dvid_es.repos.bodies import Body, string_map
 from dvid_es.repos.documents import instance_document, sorted_by_bytes
 from dvid_es.repos.instances import SetSyncs, SetTags
 
+DOCUMENTS_MAX = 256
 
-async def get_info(request: NodeRequest) -> HTTPResponse:
+
+def get_info(request: NodeRequest) -> HTTPResponse | Awaitable[HTTPResponse]:
     """GET info: settings and extents; other methods too, where the type has nothing to change."""
+    bound = request.view.sequence  # of `?at=`; this opens the transaction, which knows the sequence
+    state = (request.repo.root, request.repo.sequence, request.sequence, bound)
+    key = (*state, request.instance.id, request.version_id)
+    made = request.server.documents.get(key)
+    return _make_info(request, key) if made is None else raw_json(made)
+
+
+async def _make_info(request: NodeRequest, key: tuple[Any, ...]) -> HTTPResponse:
+    """Make the document, and keep it for as long as nothing is written to the repository."""
     document = await request.in_thread(
         instance_document,
         request.txn,
@@ -24,7 +39,11 @@ async def get_info(request: NodeRequest) -> HTTPResponse:
         request.server.datatypes,
         stores(request),
     )
-    return json_answer(document)
+    documents = request.server.documents
+    if len(documents) >= DOCUMENTS_MAX:
+        documents.clear()
+    documents[key] = text = gojson.dumps(document)
+    return raw_json(text)
 
 
 def get_help(request: NodeRequest) -> HTTPResponse:

@@ -163,6 +163,15 @@ def test_stores_are_assigned_and_shown(server):
     assert server.ok("GET", f"{plain}/info").json()["Base"]["KVStore"].startswith("main: ")
 
 
+def test_info_is_made_anew_after_each_write(server):
+    kv = server.new_instance(server.new_repo(), "keyvalue", "kv")
+    for number in range(3):
+        server.ok("POST", f"{kv}/tags", json_body={"n": str(number)})
+        for _ in range(2):
+            base = server.ok("GET", f"{kv}/info").json()["Base"]
+            assert base["Tags"] == {"n": str(number)}
+
+
 def test_a_blob_is_found_from_the_server_whichever_repository_has_it(server):
     server.new_repo()
     kv = server.new_instance(server.new_repo(), "keyvalue", "kv")
