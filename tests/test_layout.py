@@ -104,7 +104,7 @@ HOMES = {
     "lmdb": ("projections/store.py",),
     "sanic": (
         "dvid_es/http/", "dvid_es/datatypes/*/endpoints*.py", "dvid_es/repos/endpoints*.py",
-        "dvid_es/bootstrap.py",
+        "dvid_es/repos/asking.py", "dvid_es/bootstrap.py",
     ),
     "lz4": ("dvid_es/codecs/", "dvid_es/datatypes/*/voxels.py"),
     "isal": ("dvid_es/codecs/", "dvid_es/datatypes/*/voxels.py"),

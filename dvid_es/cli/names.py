@@ -134,6 +134,14 @@ def repo_delete(uuid: str, yes: bool, server: str, admintoken: str) -> None:
     Client(server, admintoken).call("DELETE", f"/api/repo/{quoted(uuid)}?imsure=true")
 
 
+@repo.command("undelete")
+@click.argument("root")
+@server_options
+def repo_undelete(root: str, server: str, admintoken: str) -> None:
+    """Bring a deleted repository back, by its whole ROOT UUID."""
+    Client(server, admintoken).json("POST", "/api/repos/undelete", {"root": root})
+
+
 @click.group()
 def instance() -> None:
     """List, make, rename and delete data instances of a running server."""
@@ -213,3 +221,24 @@ def instance_delete(uuid: str, dataname: str, yes: bool, server: str, admintoken
         click.confirm(f"Delete {dataname} in all versions?", abort=True, err=True)
     path = f"/api/repo/{quoted(uuid)}/{quoted(dataname)}?imsure=true"
     Client(server, admintoken).call("DELETE", path)
+
+
+@instance.command("undelete")
+@click.argument("uuid")
+@click.argument("dataname")
+@server_options
+def instance_undelete(uuid: str, dataname: str, server: str, admintoken: str) -> None:
+    """Bring a deleted instance back, by its old name or its data UUID."""
+    body = {"data": dataname}
+    Client(server, admintoken).json("POST", f"/api/repo/{quoted(uuid)}/undelete", body)
+
+
+@instance.command("rename")
+@click.argument("uuid")
+@click.argument("old")
+@click.argument("new")
+@server_options
+def instance_rename(uuid: str, old: str, new: str, server: str, admintoken: str) -> None:
+    """Give the instance OLD the name NEW, in all versions."""
+    body = {"old": old, "new": new}
+    Client(server, admintoken).json("POST", f"/api/repo/{quoted(uuid)}/rename", body)

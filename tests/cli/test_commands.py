@@ -61,6 +61,17 @@ def test_repositories_and_instances_are_made_listed_renamed_and_deleted(
     assert "whole brain" in shown
     assert "master" in shown
     assert json.loads(run("instance", "info", root, "kv", *at).output)["Base"]["Name"] == "kv"
+    assert run("instance", "rename", root, "kv", "values", *at).exit_code == 0
+    assert run("instance", "delete", root, "seg", "--yes", *at).exit_code == 0
+    names = [one["name"] for one in json.loads(run("instance", "list", root, "--json", *at).output)]
+    assert names == ["values"]
+    assert run("instance", "undelete", root, "seg", *at).exit_code == 0
+    assert len(json.loads(run("instance", "list", root, "--json", *at).output)) == 2
+    assert run("repo", "delete", root, *at).exit_code == 1  # nobody said yes
+    assert run("repo", "delete", root, "--yes", *at).exit_code == 0
+    assert json.loads(run("repo", "list", "--json", *at).output) == []
+    assert run("repo", "undelete", root, *at).exit_code == 0
+    assert run("repo", "info", root, *at).exit_code == 0
 
 
 def test_what_the_server_refuses_is_exit_code_4_with_its_own_text(server: ServerProcess) -> None:
