@@ -26,6 +26,7 @@ from dvid_es.http.cors import Cors
 from dvid_es.http.datatype import Datatype, Handler
 from dvid_es.http.errors import PAGE_NOT_FOUND, TEXT, error_response
 from dvid_es.http.guard import GuardedRequest
+from dvid_es.http.headers import install as fast_headers
 from dvid_es.http.monitor import Monitor
 from dvid_es.http.node import DryRun, NodeRequest
 from dvid_es.http.paths import clean_path, origin_form
@@ -331,6 +332,7 @@ def _dry_run_response(dry: DryRun) -> HTTPResponse:
 
 def make_app(server: Server, name: str = "dvid_es") -> Sanic:
     """Return the Sanic application of a server; it does not start or stop the engine."""
+    fast_headers()
     app = Sanic(name, configure_logging=False, request_class=GuardedRequest)
     Http.HEADER_CEILING = max(Http.HEADER_CEILING, server.settings.max_head_bytes)
     app.config.REQUEST_MAX_HEADER_SIZE = server.settings.max_head_bytes

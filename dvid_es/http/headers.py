@@ -1,0 +1,33 @@
+"""Response headers to bytes, at half the cost of Sanic's own way, which a small answer feels.
+
+Sanic runs every name and value through a translation table. Here one look at all of them together says
+whether there is anything to translate. An empty Alt-Svc, which Sanic adds to each answer, is left out.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sanic.helpers import has_message_body
+from sanic.response import BaseHTTPResponse
+
+_sanic: Any = BaseHTTPResponse.processed_headers.fget
+
+
+def encoded_headers(response: BaseHTTPResponse) -> Iterable[tuple[bytes, bytes]]:
+    """Return names and values as bytes; line ends and NUL never get into them."""
+    headers = response.headers
+    if has_message_body(response.status):
+        headers.setdefault("content-type", response.content_type)
+    if headers.get("alt-svc") == "":
+        del headers["alt-svc"]
+    items = [(name, f"{value}") for name, value in headers.items()]
+    text = "".join([part for item in items for part in item])
+    if "\n" in text or "\r" in text or "\0" in text or not text.isascii():
+        encoded: Iterable[tuple[bytes, bytes]] = _sanic(response)
+        return encoded
+    return [(name.encode(), value.encode()) for name, value in items]
+
+
+def install() -> None:
+    """Let all answers of this process take this way."""
+    BaseHTTPResponse.processed_headers = property(encoded_headers)  # type: ignore[method-assign]
