@@ -10,6 +10,7 @@ from dvid_es.datatypes.labelmap import (
     extents,
     fold_voxels,
     instance_settings,
+    merging,
     svindex,
 )
 from dvid_es.http.datatype import Datatype
@@ -35,6 +36,7 @@ LABELMAP = Datatype(
     extended=endpoints_settings.extended_info,
     extents=endpoints_settings.extents_info,
     reads=endpoints_voxels.READS,
+    conflicts=merging.conflicts,
     help=Path(__file__).with_name("HELP.txt").read_text(),
     projections={**VOXEL_ROWS, **endpoints_bodies.PROJECTIONS},
 )

@@ -188,8 +188,7 @@ def _settle(
     if np.array_equal(places, coords_zyx) and np.array_equal(voxels, counts):
         return False
     one = np.array([sv], np.uint64)
-    mapped = int(mapping.lookup_rows(txn, header.instance, view, one)[0][0])
-    for other in {mapped, sv} - {0, label}:
+    for other in {*mapping.earlier_bodies(txn, header.instance, view, sv)} - {label}:
         body = bodysets.read(txn, header.instance, other, view)
         if body is not None and bodysets.contains(txn, header.instance, body, one)[0]:
             overrides.put(txn, record, label, sv, coords_zyx, counts)

@@ -69,14 +69,30 @@ def rehash(old_sv, old_head, slot_sv, slot_head):
         slot_head[at] = old_head[i]
 
 
-@kernel(types.int64(u64, u64, i64, u64, u64, i64, i64, u64_out, u64_out))
+@kernel(
+    types.int64(
+        u64, u64, i64, u64, u64, i64, i64, types.int64, u64_out, u64_out, types.boolean[::1]
+    )
+)
 def look_up_overlay(
-    keys, slot_sv, slot_head, node_stamp, node_body, node_next, bounds, stamps, out
+    keys,
+    slot_sv,
+    slot_head,
+    node_stamp,
+    node_body,
+    node_next,
+    bounds,
+    fork,
+    stamps,
+    out,
+    doubtful,
 ):
     """Write body and stamp of the newest node of each key that the bounds let through.
 
     `bounds` holds for each ordinal the last sequence that is seen, -1 for versions that are not.
-    Keys without such a node keep what `out` and `stamps` hold. Returns how many have one.
+    Below `fork`, the newest version merge that is seen, the newest node need not be the right one: a
+    key with nodes of several versions there, of different bodies, is marked as doubtful. Keys without
+    a node keep what `out` and `stamps` hold. Returns how many have one.
     """
     slots = len(slot_sv)
     found = 0
@@ -88,12 +104,15 @@ def look_up_overlay(
         node = slot_head[at]
         best = np.uint64(0)
         body = np.uint64(0)
+        several = False
         while node >= 0:
             stamp = node_stamp[node]
-            if stamp > best:
-                ordinal = np.int64(stamp >> np.uint64(44))
-                sequence = np.int64(stamp & np.uint64(0xFFFFFFFFFFF))
-                if ordinal < len(bounds) and sequence <= bounds[ordinal]:
+            ordinal = np.int64(stamp >> np.uint64(44))
+            sequence = np.int64(stamp & np.uint64(0xFFFFFFFFFFF))
+            if ordinal < len(bounds) and sequence <= bounds[ordinal]:
+                if best > 0 and node_body[node] != body:
+                    several = several or ordinal != np.int64(best >> np.uint64(44))
+                if stamp > best:
                     best = stamp
                     body = node_body[node]
             node = node_next[node]
@@ -101,6 +120,7 @@ def look_up_overlay(
             stamps[i] = best
             out[i] = body
             found += 1
+            doubtful[i] = several and np.int64(best >> np.uint64(44)) < fork
     return found
 
 

@@ -42,8 +42,8 @@ class Mapping:
         self._overlay = None
         self._runs: list[mapruns.Run] = []
         packs = getattr(txn, "packs", None)
-        if packs is None or not view.linear:
-            return  # below a version merge the rows decide, one by one
+        if packs is None:
+            return
         self._overlay = overlay_of(packs, instance_id)
         self._overlay.catch_up(txn)
         self._bounds = bounds_of(view, checkpoint(txn) - 1)
@@ -84,11 +84,28 @@ class Mapping:
             bodies, found = lookup_rows(self._txn, self._instance_id, self._view, distinct)
             return bodies[places], found[places]
         out = labels.copy()
-        stamps = self._overlay.look_up(labels, self._bounds, out)
+        fork = self._view.fork
+        stamps, doubtful = self._overlay.look_up(labels, self._bounds, fork, out)
         for run in self._runs:
+            if fork:
+                self._mark_doubtful(run, labels, stamps, out, doubtful)
             kernels.look_up_run(run.data, labels, np.uint64(run.stamp), stamps, out)
+        if doubtful.any():
+            distinct, places = np.unique(labels[doubtful], return_inverse=True)
+            settled, _ = lookup_rows(self._txn, self._instance_id, self._view, distinct)
+            out[doubtful] = settled[places]
         out[labels == 0] = 0
         return out, stamps > 0
+
+    def _mark_doubtful(
+        self, run: mapruns.Run, labels: Labels, stamps: Labels, out: Labels, doubtful: Found
+    ) -> None:
+        """Mark labels that a run and another entry map to different bodies below a version merge."""
+        there, bodies = _hits(labels, [run])[0]
+        below = (np.maximum(stamps, np.uint64(run.stamp)) >> np.uint64(kernels.SEQUENCE_BITS)) < (
+            np.uint64(self._view.fork)
+        )
+        doubtful |= there & (stamps > 0) & (bodies != out) & below
 
 
 def lookup_rows(
@@ -102,14 +119,14 @@ def lookup_rows(
     out = svs.copy()
     found = np.zeros(len(svs), bool)
     runs = open_runs(txn, instance_id, view)
-    rows: list[versioned.Row | None] = [None] * len(svs)
+    rows: list[list[versioned.Row]] = [[]] * len(svs)
     if _any_entries(txn, instance_id):
-        rows = [versioned.read_row(txn, key, view) for key in entry_keys(instance_id, svs)]
+        rows = [_rows_of(txn, key, view, bool(runs)) for key in entry_keys(instance_id, svs)]
     elif not runs:
         return out, found
     hits = _hits(svs, runs)
-    for place, row in enumerate(rows):
-        candidates = [] if row is None else [(row.version, row.sequence, _body(row.value))]
+    for place, of_sv in enumerate(rows):
+        candidates = [(row.version, row.sequence, _body(row.value)) for row in of_sv]
         candidates += [
             (run.version, run.sequence, int(bodies[place]))
             for run, (there, bodies) in zip(runs, hits, strict=True)
@@ -120,6 +137,14 @@ def lookup_rows(
             found[place] = True
     out[svs == 0] = 0
     return out, found
+
+
+def _rows_of(txn: ReadTxn, key: bytes, view: View, all_of_them: bool) -> list[versioned.Row]:
+    """Return the row that counts; below a version merge, with runs beside them, all that might."""
+    if all_of_them and not view.linear:
+        return list(versioned.visible_rows(txn, key, view))
+    row = versioned.read_row(txn, key, view)
+    return [] if row is None else [row]
 
 
 def earlier_bodies(txn: ReadTxn, instance_id: int, view: View, sv: int) -> list[int]:
@@ -147,14 +172,12 @@ def choose(candidates: list[tuple[int, int, int]], view: View) -> int:
     candidates = sorted(candidates, reverse=True)
     if view.linear or len(candidates) == 1:
         return candidates[0][2]
-    newest: dict[int, int] = {}
-    for version, _, body in candidates:
-        newest.setdefault(version, body)
-    nearest = {
-        body
-        for version, body in newest.items()
-        if not any(view.is_ancestor(version, other) for other in newest)
-    }
+    newest: dict[int, tuple[int, int]] = {}
+    for version, sequence, body in candidates:
+        newest.setdefault(version, (sequence, body))
+    places = view.nearest([(version, sequence) for version, (sequence, _) in newest.items()])
+    bodies = [body for _, body in newest.values()]
+    nearest = {bodies[place] for place in places}
     if len(nearest) > 1:
         raise VersionConflict(
             "the parents of a version merge map a supervoxel to different bodies: post a mapping"
@@ -188,10 +211,15 @@ def all_entries(txn: ReadTxn, instance_id: int, view: View) -> tuple[Labels, Lab
     """Return all entries that a view sees, supervoxels ascending: uint64[n] and uint64[n]."""
     prefix = instance_key(instance_id, ENTRIES)
     svs, bodies, stamps = [], [], []
-    for key, row in versioned.scan_rows(txn, prefix, prefix + b"\xff" * 9, view):
-        svs.append(key[5:])
-        bodies.append(row.value)
-        stamps.append(row.version << kernels.SEQUENCE_BITS | row.sequence)
+    done = b""
+    for key, value in txn.scan(prefix, prefix + b"\xff" * 9):
+        version, sequence = split_suffix(key)
+        if key[:13] != done and sequence <= view.bounds.get(version, -1):
+            if view.linear:
+                done = key[:13]  # the newest; below a version merge all of them are looked at
+            svs.append(key[5:13])
+            bodies.append(value)
+            stamps.append(version << kernels.SEQUENCE_BITS | sequence)
     columns = [
         (
             np.frombuffer(b"".join(svs), ">u8").astype(np.uint64),
@@ -201,9 +229,9 @@ def all_entries(txn: ReadTxn, instance_id: int, view: View) -> tuple[Labels, Lab
     ]
     for run in open_runs(txn, instance_id, view):
         columns.append((run.svs, run.bodies, np.full(run.entries, run.stamp, np.uint64)))
-    columns = [column for column in columns if len(column[0])]
-    if len(columns) < 2:
-        return columns[0][:2] if columns else (np.empty(0, np.uint64), np.empty(0, np.uint64))
+    columns = [column for column in columns if len(column[0])] or columns[:1]
+    if len(columns) < 2 and (view.linear or not svs):
+        return columns[0][:2]
     all_svs, all_bodies, all_stamps = (
         np.concatenate(parts) for parts in zip(*columns, strict=True)
     )
@@ -252,7 +280,10 @@ def _humanised(size: int) -> str:
 
 
 def _settle(svs: Labels, bodies: Labels, stamps: Labels, last: Found, view: View) -> None:
-    """Put the nearest body of each supervoxel into its last entry: the newest need not be it."""
+    """Put the nearest body of each supervoxel into its last entry: the newest need not be it.
+
+    A supervoxel that parents of a version merge disagree about is left out.
+    """
     starts = np.append(0, np.flatnonzero(last)[:-1] + 1)
     mask = (1 << kernels.SEQUENCE_BITS) - 1
     for start, stop in zip(starts.tolist(), np.flatnonzero(last).tolist(), strict=True):
@@ -261,7 +292,10 @@ def _settle(svs: Labels, bodies: Labels, stamps: Labels, last: Found, view: View
                 (int(stamps[at]) >> kernels.SEQUENCE_BITS, int(stamps[at]) & mask, int(bodies[at]))
                 for at in range(start, stop + 1)
             ]
-            bodies[stop] = choose(candidates, view)
+            try:
+                bodies[stop] = choose(candidates, view)
+            except VersionConflict:
+                last[stop] = False
 
 
 def _body(value: bytes) -> int:

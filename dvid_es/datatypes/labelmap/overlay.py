@@ -98,12 +98,26 @@ class Overlay:
             kernels.rehash(slot_sv, slot_head, *larger)
             self._arrays = (*larger, *chains)  # type: ignore[assignment]
 
-    def look_up(self, labels: Labels, bounds: Places, out: Labels) -> Labels:
-        """Write the body of each label that has one, and return the stamps (0 without)."""
+    def look_up(
+        self, labels: Labels, bounds: Places, fork: int, out: Labels
+    ) -> tuple[Labels, NDArray[np.bool_]]:
+        """Write the body of each label that has one.
+
+        Args:
+            labels: uint64[n].
+            bounds: of `bounds_of`.
+            fork: the newest version merge that is seen, 0 for none.
+            out: uint64[n]; labels without an entry keep what is in it.
+
+        Returns:
+            The stamps uint64[n] of the entries, 0 without; and for which labels parents of a version
+            merge may disagree, so that the rows must decide.
+        """
         stamps = np.zeros(len(labels), np.uint64)
+        doubtful = np.zeros(len(labels), bool)
         if self.nodes:
-            kernels.look_up_overlay(labels, *self._arrays, bounds, stamps, out)
-        return stamps
+            kernels.look_up_overlay(labels, *self._arrays, bounds, fork, stamps, out, doubtful)
+        return stamps, doubtful
 
     def run(self, version: int, sequence: int, ref: PackRef, packs: BulkReader) -> Run:
         """Return an opened run."""
