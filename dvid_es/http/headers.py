@@ -10,7 +10,8 @@ from typing import Any
 from sanic.helpers import has_message_body
 from sanic.response import BaseHTTPResponse
 
-_sanic: Any = BaseHTTPResponse.processed_headers.fget
+_Response: Any = BaseHTTPResponse
+_sanic = _Response.processed_headers.fget
 
 
 def encoded_headers(response: BaseHTTPResponse) -> Iterable[tuple[bytes, bytes]]:
@@ -30,4 +31,4 @@ def encoded_headers(response: BaseHTTPResponse) -> Iterable[tuple[bytes, bytes]]
 
 def install() -> None:
     """Let all answers of this process take this way."""
-    BaseHTTPResponse.processed_headers = property(encoded_headers)  # type: ignore[method-assign]
+    _Response.processed_headers = property(encoded_headers)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from dvid_es.codecs import messages_pb2
 from dvid_es.datatypes.keyvalue.rows import KEY_BYTES_MAX

@@ -340,6 +340,39 @@ def test_bodies_that_name_no_keys_are_refused(server, kv, body):
         assert answer.body.endswith(b").\n")
 
 
+def test_no_body_is_an_internal_error(server, kv):
+    put(server, kv, "a", b"[1]")
+    rnd = random.Random(8)
+    asked = messages.Keys(keys=["a", "b"])
+    asked.key_ranges.add(key="a", byte_start=1, byte_end=1)
+    seeds = [
+        ("POST", "keyvalues", pairs(a=b"1", b=b"22", c=bytes(600))),
+        ("GET", "keyvalues", asked.SerializeToString()),
+        (
+            "GET",
+            "keyvalues?json=true",
+            b'[{"key": "a", "byte_start": 1, "byte_end": 1}, {"key": "b"}]',
+        ),
+        ("GET", "keyvalues?tar=true", b'["a", "b\\u0000", "\\ud800"]'),
+    ]
+    seen = set()
+    for number in range(400):
+        method, path, seed = seeds[number % len(seeds)]
+        body = bytearray(seed)
+        for _ in range(rnd.randrange(3)):
+            body[rnd.randrange(len(body))] = rnd.randrange(256)
+        status = server.call(method, f"{kv}/{path}", bytes(body)).status
+        assert status in (200, 400), bytes(body)
+        seen.add(status)
+    assert seen == {200, 400}
+
+
+def test_head_of_a_long_answer_has_no_body(server, kv):
+    server.ok("POST", f"{kv}/keyvalues", pairs(**{f"k{n}": bytes(2000) for n in range(400)}))
+    assert server.ok("HEAD", f"{kv}/keyrangevalues/a/z").body == b""
+    assert len(server.ok("GET", f"{kv}/keyrangevalues/a/z").body) > 400 * 2000
+
+
 def test_every_version_agrees_with_a_dictionary(server):
     rnd = random.Random(11)
     root = server.new_repo()
