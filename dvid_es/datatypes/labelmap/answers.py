@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dvid_es.http.node import OCTETS, PIECE_BYTES, NodeRequest
 
@@ -12,11 +12,33 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Buffer = bytes | memoryview
-Part = Callable[[], Sequence[Buffer]]
-"""Makes some bytes of an answer, in a thread: buffers that nobody changes any more."""
+Part = Callable[[], Any]
+"""Makes some of an answer, in a thread: buffers that nobody changes any more, or what a joiner takes."""
 
 AHEAD = 2
 """Parts in the making while one is sent."""
+
+
+class Joiner(Protocol):
+    """Turns the parts of an answer, in their order, into its bytes; takes no time to speak of."""
+
+    def add(self, part: Any) -> Sequence[Buffer]:
+        """Return the bytes of the next part."""
+
+    def end(self) -> Sequence[Buffer]:
+        """Return the last bytes."""
+
+
+class Plain:
+    """Parts that are lists of buffers already."""
+
+    def add(self, part: Sequence[Buffer]) -> Sequence[Buffer]:
+        """Return them."""
+        return part
+
+    def end(self) -> Sequence[Buffer]:
+        """Return nothing more."""
+        return ()
 
 
 async def in_threads(
@@ -45,6 +67,7 @@ async def send_parts(
     parts: Iterable[Part],
     headers: dict[str, str] | None = None,
     length: int | None = None,
+    joiner: Joiner | None = None,
 ) -> None:
     """Send an answer of many parts, `length` bytes in all if that is known.
 
@@ -52,7 +75,8 @@ async def send_parts(
     is an ordinary one; later the connection is cut, so that nobody takes half for the whole.
     """
     waiting = iter(parts)
-    ahead: deque[Awaitable[Sequence[Buffer]]] = deque()
+    ahead: deque[Awaitable[Any]] = deque()
+    joiner = joiner or Plain()
 
     def start() -> None:
         part = next(waiting, None)
@@ -61,7 +85,7 @@ async def send_parts(
 
     for _ in range(AHEAD):
         start()
-    first = await ahead.popleft() if ahead else ()
+    pieces = joiner.add(await ahead.popleft()) if ahead else ()
     known = {} if length is None else {"content-length": str(length)}
     response = await request.raw.respond(
         status=200,
@@ -69,16 +93,16 @@ async def send_parts(
         content_type=OCTETS,
     )
     try:
-        pieces: Sequence[Buffer] = first
         while True:
             start()
             for piece in _cut(pieces):
                 await response.send(piece)
             if not ahead:
                 break
-            pieces = await ahead.popleft()
-        if length is None:
-            await response.eof()
+            pieces = joiner.add(await ahead.popleft())
+        for piece in _cut(joiner.end()):
+            await response.send(piece)
+        await response.eof()
     except Exception:
         logger.exception("the answer to %s %s was cut short", request.method, request.path)
         request.raw.transport.abort()

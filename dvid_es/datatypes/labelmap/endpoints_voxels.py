@@ -19,6 +19,12 @@ from dvid_es.http.node import NodeRequest, empty, octets, raw_json
 STREAMED_BLOCKS = 64
 """Blocks of one part of a stream."""
 
+FETCHED_BLOCKS = 128
+"""Blocks that one task fetches."""
+
+MEASURED_BLOCKS = 1024
+"""Streams of up to so many blocks are sent with their length."""
+
 POINT_BLOCKS = 32
 """Blocks whose points one task looks up."""
 
@@ -73,7 +79,9 @@ async def get_raw(request: NodeRequest) -> Any:
     answer = volume_reads.VolumeAnswer(found, box, compression)
     if answer.is_small:
         return octets(await request.in_thread(answer.whole), headers)
-    return await send_parts(request, answer.parts(), headers, answer.length)
+    return await send_parts(
+        request, answer.parts(), headers, answer.length, answer.joiner()
+    )
 
 
 async def post_raw(request: NodeRequest) -> Any:
@@ -120,7 +128,13 @@ async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) 
     request.finish()
     if len(found) <= 1:
         return octets(await request.in_thread(found.stream, compression))
-    return await send_parts(request, _block_parts(found, compression))
+    if compression != "blocks" or len(found) > MEASURED_BLOCKS:
+        return await send_parts(request, _block_parts(found, compression))
+    # Fetching all first tells the length: without it each piece is copied once more, as a chunk.
+    fetching = [(found.part(*span),) for span in spans(len(found), FETCHED_BLOCKS)]
+    fetched = await in_threads(request, BlockSet.gzipped, fetching)
+    parts = [part.stream for part in fetched]
+    return await send_parts(request, parts, length=sum(part.length for part in fetched))
 
 
 def _block_parts(found: BlockSet, compression: str) -> Iterator[Part]:

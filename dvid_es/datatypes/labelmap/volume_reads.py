@@ -1,19 +1,20 @@
 """Answers to GET raw: a box of voxels in one go, or in slabs of which one is made while one is sent."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.datatypes.labelmap.answers import Part
+from dvid_es.codecs.spliced import GzipJoiner, Lz4Joiner, gzip_part, lz4_part
+from dvid_es.datatypes.labelmap.answers import Joiner, Part, Plain
 from dvid_es.datatypes.labelmap.reads_voxels import BlockSet, compressed, decode_box, read_volume
 from dvid_es.geometry import Box
 from dvid_es.http.node import PIECE_BYTES
 
-SMALL_BYTES = 8 << 20
+SMALL_BYTES = 4 << 20
 """Voxels of up to so many bytes are answered whole."""
 
 SLAB_BYTES = 8 << 20
@@ -66,14 +67,27 @@ class VolumeAnswer:
             return compressed(volume, self._compression)
         return memoryview(volume.reshape(-1).view(np.uint8))
 
+    def joiner(self) -> Joiner:
+        """Return what makes one body of the parts.
+
+        Raises:
+            InvalidRequest: the voxels do not fit the compression.
+        """
+        if self._compression == "gzip":
+            return GzipJoiner()
+        if self._compression == "lz4":
+            return Lz4Joiner(8 * self._box.volume)
+        return Plain()
+
     def parts(self) -> Iterator[Part]:
         """Return what makes the body part by part."""
-        if self._compression:
+        finish = _FINISH.get(self._compression)
+        if finish is None:
             yield lambda: (self.whole(),)
             return
         for row in self._rows():
             for box in _slabs(row.box):
-                yield partial(row.slab, box)
+                yield partial(row.slab, box, finish)
 
     def _rows(self) -> Iterator["_Row"]:
         """Return the layers of the box that one layer of blocks holds."""
@@ -96,7 +110,7 @@ class _Row:
         self._blocks: list[bytes] | None = None
         self.box = box
 
-    def slab(self, box: Box) -> Sequence[bytes]:
+    def slab(self, box: Box, finish: Callable[[memoryview], Any]) -> Any:
         with self._lock:
             if self._blocks is None:
                 self._blocks = self._found.label_blocks()
@@ -105,10 +119,21 @@ class _Row:
         if len(self._found) < box.blocks(self._found.shape_zyx).volume:
             out[:] = 0
         decode_box(self._blocks, self._found.coords_zyx, box, out)
-        data = memoryview(out.reshape(-1).view(np.uint8))
-        pieces = [bytes(data[at : at + PIECE_BYTES]) for at in range(0, len(data), PIECE_BYTES)]
+        result = finish(memoryview(out.reshape(-1).view(np.uint8)))
         _BUFFERS.give(buffer)
-        return pieces
+        return result
+
+
+def _copied(data: memoryview) -> Sequence[bytes]:
+    return [bytes(data[at : at + PIECE_BYTES]) for at in range(0, len(data), PIECE_BYTES)]
+
+
+_FINISH: dict[str, Callable[[memoryview], Any]] = {
+    "": _copied,
+    "gzip": gzip_part,
+    "lz4": lz4_part,
+}
+"""What is done to a slab before its buffer is used again."""
 
 
 def _slabs(box: Box) -> Iterator[Box]:
