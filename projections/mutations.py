@@ -1,13 +1,16 @@
 """Records of mutations, as clients list them: JSON objects by instance, version and sequence.
 
 Key: instance (u32), kind 16, version ordinal (u32), sequence of the event (u64), all big endian.
-Value: MessagePack [user, app, [JSON text of each record]].
+Value: MessagePack [user, app, time (ns since 1970), ordinal of the version shown, [facts of each record]].
+The text is made when it is read: making it in the fold would cost a replay more than all else.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from dvid_es.codecs import gojson
 from dvid_es.events import Record
 from dvid_es.projections.catalog import instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
@@ -16,14 +19,22 @@ from dvid_es.versions import VersionGraph, View
 MUTATIONS = 16
 """Kind of these rows."""
 
-_decode = msgspec.msgpack.Decoder(tuple[str, str, list[str]]).decode
+_decode = msgspec.msgpack.Decoder(tuple[str, str, int, int, list[dict[str, Any]]]).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 
-def put(txn: WriteTxn, record: Record, texts: Iterable[str]) -> None:
-    """Keep the records of one event, in order: each the JSON text of an object."""
+def put(txn: WriteTxn, record: Record, facts: Sequence[Mapping[str, Any]], shown: int) -> None:
+    """Keep the records of one event, in order.
+
+    Args:
+        txn: the state to change.
+        record: the event.
+        facts: what each record says besides UUID, time, user and client: plain values.
+        shown: ordinal of the version whose UUID the records show.
+    """
     header = record.header
     key = _prefix(header.instance, header.version) + record.offset.to_bytes(8, "big")
-    txn.put(key, msgspec.msgpack.encode((header.user, header.app, list(texts))))
+    txn.put(key, _encode((header.user, header.app, record.time_ns, shown, facts)))
 
 
 def read(
@@ -51,15 +62,32 @@ def rows(
     user: str | None = None,
     start: int = 0,
 ) -> Iterator[tuple[int, list[str]]]:
-    """Iterate over the events of one version from the sequence `start` on: sequence and records."""
+    """Iterate over the events of one version from the sequence `start` on: sequence and records.
+
+    A record is JSON as DVID's clients know it, with user and client besides.
+
+    Source: PutData and DeleteData in datatype/keyvalue/keyvalue.go (janelia-flyem/dvid).
+    """
     prefix = _prefix(instance, version)
     bound = view.bounds.get(version, view.sequence)
     first = prefix + start.to_bytes(8, "big")
     stop = prefix + (min(bound, (1 << 64) - 2) + 1).to_bytes(8, "big")
     for key, value in txn.scan(first, stop):
-        author, _, texts = _decode(value)
+        author, app, time_ns, shown, facts = _decode(value)
         if user is None or author == user:
+            more = {"UUID": txn.repo.graph.by_id[shown].uuid, "Timestamp": _stamp(time_ns)}
+            if author:
+                more["User"] = author
+            if app:
+                more["App"] = app
+            texts = [gojson.dumps({**fact, **more}, sort_keys=True) for fact in facts]
             yield int.from_bytes(key[-8:], "big"), texts
+
+
+def _stamp(time_ns: int) -> str:
+    """Return a time as Go prints it, always with a fraction: clients' patterns want one."""
+    text = gojson.time_string(time_ns)
+    return text if "." in text else text.replace(" +", ".0 +", 1)
 
 
 def between(graph: VersionGraph, first: int, last: int) -> list[int]:

@@ -269,6 +269,7 @@ class Store:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             self._env.copy(str(folder), compact=True)
+            (folder / "data.mdb").chmod(0o600)
         except lmdb.DiskError as problem:
             raise StorageFull(f"no space to copy the projections: {problem}") from problem
         except lmdb.Error as problem:

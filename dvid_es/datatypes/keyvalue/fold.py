@@ -1,9 +1,5 @@
 """How the rows of a keyvalue instance change."""
 
-from collections.abc import Iterator
-from typing import Any
-
-from dvid_es.codecs import gojson
 from dvid_es.datatypes.keyvalue.events import KeysDeleted, ValuesPut
 from dvid_es.datatypes.keyvalue.rows import bulk_length, encode_value, value_key
 from dvid_es.events import Event, Record
@@ -20,19 +16,20 @@ def values_put(txn: WriteTxn, record: Record) -> None:
     assert isinstance(put, ValuesPut)
     header = record.header
     suffix = row_suffix(header.version, record.offset)
-    rows = {}
-    for key, bulk in zip(put.keys, put.values, strict=True):
-        raw = key.encode()
-        rows[value_key(header.instance, raw) + suffix] = encode_value(raw, bulk)
-    if len(rows) == 1:
-        txn.put(*next(iter(rows.items())))
+    if len(put.keys) == 1:
+        raw = put.keys[0].encode()
+        txn.put(value_key(header.instance, raw) + suffix, encode_value(raw, put.values[0]))
     else:
+        rows = {}
+        for key, bulk in zip(put.keys, put.values, strict=True):
+            raw = key.encode()
+            rows[value_key(header.instance, raw) + suffix] = encode_value(raw, bulk)
         txn.put_many(sorted(rows.items()))
-    facts = (
+    facts = [
         {"Action": "postkv", "Key": key, "Bytes": bulk_length(bulk)}
         for key, bulk in zip(put.keys, put.values, strict=True)
-    )
-    mutations.put(txn, record, _texts(txn, record, put.addressed, facts))
+    ]
+    mutations.put(txn, record, facts, put.addressed or header.version)
 
 
 def keys_deleted(txn: WriteTxn, record: Record) -> None:
@@ -43,32 +40,8 @@ def keys_deleted(txn: WriteTxn, record: Record) -> None:
     suffix = row_suffix(header.version, record.offset)
     for key in deleted.keys:
         txn.put(value_key(header.instance, key.encode()) + suffix, TOMBSTONE)
-    facts = ({"Action": "delete", "Key": key} for key in deleted.keys)
-    mutations.put(txn, record, _texts(txn, record, deleted.addressed, facts))
-
-
-def _texts(
-    txn: WriteTxn, record: Record, addressed: int, facts: Iterator[dict[str, Any]]
-) -> Iterator[str]:
-    """Iterate over records as DVID's clients know them, with user and client besides.
-
-    Source: PutData and DeleteData in datatype/keyvalue/keyvalue.go (janelia-flyem/dvid).
-    """
-    header = record.header
-    version = txn.repo.graph.by_id[addressed or header.version]
-    more = {"UUID": version.uuid, "Timestamp": _stamp(record.time_ns)}
-    if header.user:
-        more["User"] = header.user
-    if header.app:
-        more["App"] = header.app
-    for fact in facts:
-        yield gojson.dumps({**fact, **more}, sort_keys=True)
-
-
-def _stamp(time_ns: int) -> str:
-    """Return a time as Go prints it, always with a fraction: clients' patterns want one."""
-    text = gojson.time_string(time_ns)
-    return text if "." in text else text.replace(" +", ".0 +", 1)
+    facts = [{"Action": "delete", "Key": key} for key in deleted.keys]
+    mutations.put(txn, record, facts, deleted.addressed or header.version)
 
 
 FOLDS: dict[type[Event], Fold] = {ValuesPut: values_put, KeysDeleted: keys_deleted}
