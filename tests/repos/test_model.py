@@ -23,16 +23,24 @@ ROOT = "0" * 32
 ELSEWHERE = "e" * 32
 """A version of another repository."""
 
-ordinals = st.integers(1, 8)
-uuids = st.sampled_from([f"{n:032x}" for n in range(12)] + [ELSEWHERE, "short", "x" * 32])
-branches = st.sampled_from([None, "a", "b", "c", "tag-t1"])
-operations = st.one_of(
-    st.tuples(st.just("commit"), ordinals),
-    st.tuples(st.just("commit"), ordinals),
-    st.tuples(st.just("note"), ordinals, st.booleans()),
-    st.tuples(st.just("child"), ordinals, branches, uuids),
-    st.tuples(st.just("tag"), ordinals, st.sampled_from(["t1", "t2", "", "a/b", f"{3:032x}"])),
-    st.tuples(st.just("merge"), st.lists(ordinals, min_size=2, max_size=3), branches, uuids),
+FRESH = "fresh"
+"""Stands for a UUID that nothing has yet."""
+
+places = st.integers(0, 1000)
+"""Which version: taken modulo their number."""
+
+uuids = st.sampled_from([FRESH] * 6 + [ROOT, ELSEWHERE, f"{3:032x}", "short", "x" * 32])
+branches = st.sampled_from([None, None, "a", "b", "tag-t1"])
+_operations = {
+    "commit": st.tuples(places),
+    "note": st.tuples(places, st.booleans()),
+    "child": st.tuples(places, branches, uuids),
+    "tag": st.tuples(places, st.sampled_from(["t1", "t2", "t3", "", "a/b", ROOT, ELSEWHERE])),
+    "merge": st.tuples(st.lists(places, min_size=2, max_size=3), branches, uuids),
+}
+_often = ["commit", "commit", "note", "child", "child", "tag", "merge"]
+operations = st.sampled_from(_often).flatmap(
+    lambda kind: st.tuples(st.just(kind), _operations[kind])
 )
 
 
@@ -179,22 +187,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     opened.close()
 
 
-def known(operation: tuple[Any, ...], count: int) -> bool:
-    """Whether it is about versions that exist: others are refused before a command is made."""
-    named = operation[1] if operation[0] == "merge" else [operation[1]]
-    return max(named) <= count
+def concrete(kind: str, args: tuple[Any, ...], count: int) -> tuple[Any, ...]:
+    """Return an operation with ordinals for places and a new UUID for a fresh one."""
+    first = [place % count + 1 for place in args[0]] if kind == "merge" else args[0] % count + 1
+    return kind, first, *(f"{count + 100:032x}" if arg == FRESH else arg for arg in args[1:])
 
 
-@given(history=st.lists(operations, max_size=40))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(history=st.lists(operations, min_size=20, max_size=60))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_versions_are_granted_refused_and_kept_as_the_model_says(
-    store: Store, history: list[tuple[Any, ...]]
+    store: Store, history: list[tuple[str, tuple[Any, ...]]]
 ) -> None:
     with store.write() as batch:
         model, real = Model(), Real(batch.scope(ROOT, None, None))
-        for operation in history:
-            if known(operation, len(model.nodes)):
-                assert real.apply(*operation) == model.apply(*operation), operation
+        for kind, args in history:
+            operation = concrete(kind, args, len(model.nodes))
+            assert real.apply(*operation) == model.apply(*operation), operation
         graph = real.txn.repo.graph
         assert [
             Node(one.uuid, one.branch, list(one.parents), one.locked, one.note)
