@@ -167,6 +167,13 @@ class Packs(Protocol):
     def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
         """Return values in the order of `refs`; neighbours in a pack are read together."""
 
+    def get_joined(self, refs: Sequence[PackRef]) -> tuple[bytes, list[int]]:
+        """Return values as `get_many` does, in one buffer, and where each begins in it.
+
+        Other bytes may lie between them, and they in any order. For many values that are looked at
+        together: neighbours are not copied apart.
+        """
+
     def sync(self) -> None:
         """Make all values put so far durable.
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import accumulate, islice
 
 from dvid_es.errors import CorruptPack, WritesHalted
 from dvid_es.logs.base import Entry, Finding, PackRef, Stored, check_entries, check_value
@@ -102,6 +102,11 @@ class MemoryPacks:
     def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
         """Return values in the order of `refs`."""
         return [self.get(ref) for ref in refs]
+
+    def get_joined(self, refs: Sequence[PackRef]) -> tuple[bytes, list[int]]:
+        """Return values in one buffer; see `Packs.get_joined`."""
+        starts = [0, *accumulate(ref.length for ref in refs)]
+        return b"".join(self.get_many(refs)), starts[:-1]
 
     def sync(self) -> None:
         """Do nothing: memory survives no crash of the machine."""

@@ -4,6 +4,8 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
+from itertools import accumulate
+from operator import add
 from pathlib import Path
 
 from dvid_es.errors import CorruptPack
@@ -104,6 +106,25 @@ class PackReader:
         if run:
             self._get_run(refs, run, start, stop, values)
         return values
+
+    def get_joined(self, refs: Sequence[PackRef]) -> tuple[bytes, list[int]]:
+        """Return values in one buffer, and where each begins; see `Packs.get_joined`."""
+        if not refs:
+            return b"", []
+        packs, offsets, lengths, checksums, _ = zip(*refs, strict=True)
+        start = min(offsets)
+        size = max(map(add, offsets, lengths)) - start
+        # Reading what lies between the values is worth it only while it is little.
+        if min(packs) != max(packs) or size > min(_JOINED_BYTES, sum(lengths) * 3 // 2):
+            starts = [0, *accumulate(lengths)]
+            return b"".join(self.get_many(refs)), starts[:-1]
+        data = self._read(self._handle(refs[0]), refs[0], size, start)
+        starts = [offset - start for offset in offsets]
+        for at, length, checksum, ref in zip(starts, lengths, checksums, refs, strict=True):
+            value = data[at : at + length]
+            if len(value) != length or crc32c(value) != checksum:
+                self._check(ref, value)
+        return data, starts
 
     def _get_run(
         self, refs: Sequence[PackRef], run: list[int], start: int, stop: int, values: list[bytes]

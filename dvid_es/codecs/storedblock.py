@@ -16,6 +16,7 @@ this file is the byte table.
 
 import struct
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ Buffer = bytes | bytearray | memoryview
 
 _HEAD = struct.Struct("<BBH")
 _REST = struct.Struct("<III")
+FRAME_BYTES = 16
+"""Bytes of the coordinate and length in front of each member of a stream."""
+
 _NO_COORDS = np.empty((0, 3), np.int32)
 
 
@@ -105,26 +109,44 @@ def load(stored: Buffer, table: Labels | None = None) -> bytes:
 class StoredBatch:
     """Stored blocks, joined so that kernels handle all of them in one call."""
 
-    def __init__(self, stored_values: Sequence[Buffer]) -> None:
-        """Join the blocks.
+    def __init__(self, data: Buffer, starts: Sequence[int], lengths: Sequence[int]) -> None:
+        """Look at blocks in one buffer, where block i is data[starts[i] : starts[i] + lengths[i]].
 
         Raises:
             CorruptStore: a header or table is not that of a stored block.
         """
-        n = len(stored_values)
-        self._starts = np.zeros(n + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, stored_values), np.int64, n), out=self._starts[1:])
-        # One byte more, as numpy refuses an empty buffer.
-        self._data = np.frombuffer(b"".join((*stored_values, b"\0")), np.uint8)
+        n = len(starts)
+        # numpy refuses an empty buffer.
+        self._data = np.frombuffer(data or b"\0", np.uint8)
+        self._starts = np.array(starts, np.int64)
+        self._stops = self._starts + np.array(lengths, np.int64)
+        assert not n or (self._starts.min() >= 0 and self._stops.max() <= len(data))
         self.table_starts = np.zeros(n + 1, np.int64)
         """int64[n + 1]: the labels of block i are tables[table_starts[i] : table_starts[i + 1]]."""
         self._lengths = np.empty(n, np.int64)
-        damaged = kernels.measure(self._data, self._starts, self.table_starts, self._lengths)
+        damaged = kernels.measure(
+            self._data, self._starts, self._stops, self.table_starts, self._lengths
+        )
         if damaged >= 0:
             raise _damage(f"value {damaged} of {n} has an unknown form or a wrong check")
         self.tables = np.empty(self.table_starts[-1], np.uint64)
         """uint64[sum of N]: the label tables of all blocks behind each other."""
         kernels.gather_tables(self._data, self._starts, self.table_starts, self.tables)
+
+    @classmethod
+    def of(cls, stored_values: Sequence[Buffer]) -> "StoredBatch":
+        """Join stored blocks.
+
+        Raises:
+            CorruptStore: a header or table is not that of a stored block.
+        """
+        lengths = [len(value) for value in stored_values]
+        return cls(b"".join(stored_values), [0, *accumulate(lengths)][:-1], lengths)
+
+    @property
+    def gzip_bytes(self) -> int:
+        """Bytes of `gzip_stream` without coordinates; with them FRAME_BYTES more for each block."""
+        return int(self._lengths.sum())
 
     def gzip_stream(
         self, tables: Labels | None = None, coords_xyz: NDArray[np.int32] | None = None
@@ -141,13 +163,15 @@ class StoredBatch:
         assert len(tables) == len(self.tables), "tables are replaced by ones of the same length"
         coords = _NO_COORDS if coords_xyz is None else np.ascontiguousarray(coords_xyz, np.int32)
         assert coords_xyz is None or coords.shape == (len(self._lengths), 3)
-        frames = 0 if coords_xyz is None else 16 * len(self._lengths)
+        frames = 0 if coords_xyz is None else FRAME_BYTES * len(self._lengths)
         if not len(self._lengths):
             return b""
         # The kernel fills this object before anybody else sees it: large answers are not copied.
-        out = bytes(int(self._lengths.sum()) + frames)
+        out = bytes(self.gzip_bytes + frames)
         target = np.frombuffer(out, np.uint8)
-        kernels.write_stream(self._data, self._starts, tables, self.table_starts, coords, target)
+        kernels.write_stream(
+            self._data, self._starts, self._stops, tables, self.table_starts, coords, target
+        )
         return out
 
 
@@ -157,7 +181,7 @@ def gzip_member(stored: Buffer, table: Labels | None = None) -> bytes:
     Raises:
         CorruptStore: the header is not that of a stored block.
     """
-    return StoredBatch([stored]).gzip_stream(table)
+    return StoredBatch.of([stored]).gzip_stream(table)
 
 
 def gzip_stream(
@@ -180,4 +204,4 @@ def gzip_stream(
     """
     if tables is not None and not isinstance(tables, np.ndarray):
         tables = np.concatenate(tables) if len(tables) else np.empty(0, np.uint64)
-    return StoredBatch(stored_values).gzip_stream(tables, coords_xyz)
+    return StoredBatch.of(stored_values).gzip_stream(tables, coords_xyz)

@@ -130,13 +130,14 @@ def member_length(data, start, stop):
     return GZIP_HEADER + 5 * pieces + prefix + tail + 8
 
 
-@kernel(types.int64(u8, i64, i64_out, i64_out))
-def measure(data, starts, table_starts, lengths):
+@kernel(types.int64(u8, i64, i64, i64_out, i64_out))
+def measure(data, starts, stops, table_starts, lengths):
     """Write where each block's labels begin in one list of all, and its gzip member's length.
 
     Args:
-        data: stored blocks behind each other.
-        starts: int64[n + 1], where each begins.
+        data: stored blocks.
+        starts: int64[n], where each begins.
+        stops: int64[n], where each ends.
         table_starts: int64[n + 1], written.
         lengths: int64[n], written.
 
@@ -145,7 +146,7 @@ def measure(data, starts, table_starts, lengths):
     """
     total = 0
     for i in range(len(lengths)):
-        lengths[i] = member_length(data, starts[i], starts[i + 1])
+        lengths[i] = member_length(data, starts[i], stops[i])
         if lengths[i] < 0:
             return i
         table_starts[i] = total
@@ -158,7 +159,7 @@ def measure(data, starts, table_starts, lengths):
 @kernel(types.void(u8, i64, i64, u64_out))
 def gather_tables(data, starts, table_starts, out):
     """Write the labels of all blocks behind each other."""
-    for i in range(len(starts) - 1):
+    for i in range(len(starts)):
         header = SOLID_HEADER if data[starts[i] + 1] == SOLID else SPLIT_HEADER
         at = starts[i] + header + 16
         for k in range(table_starts[i], table_starts[i + 1]):
@@ -205,25 +206,25 @@ def write_member(data, start, stop, labels, first, last, scratch, out, at):
     return at + 8
 
 
-@kernel(types.void(u8, i64, u64, i64, i32_2d, u8))
-def write_stream(data, starts, labels, table_starts, coords_xyz, out):
+@kernel(types.void(u8, i64, i64, u64, i64, i32_2d, u8))
+def write_stream(data, starts, stops, labels, table_starts, coords_xyz, out):
     """Write gzip members, each behind its block coordinate and length if there are coordinates.
 
     `out` is written although it is declared read-only: it is the memory of a new bytes object.
     """
     longest = 0
-    for i in range(len(starts) - 1):
+    for i in range(len(starts)):
         longest = max(longest, table_starts[i + 1] - table_starts[i])
     scratch = np.empty(16 + 8 * longest, np.uint8)
     at = 0
-    for i in range(len(starts) - 1):
+    for i in range(len(starts)):
         body = at
         if len(coords_xyz) > 0:
             for axis in range(3):
                 store32(out, at + 4 * axis, np.int64(coords_xyz[i, axis]))
             body = at + 16
         first, last = table_starts[i], table_starts[i + 1]
-        end = write_member(data, starts[i], starts[i + 1], labels, first, last, scratch, out, body)
+        end = write_member(data, starts[i], stops[i], labels, first, last, scratch, out, body)
         if len(coords_xyz) > 0:
             store32(out, at + 12, end - body)
         at = end

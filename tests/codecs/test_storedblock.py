@@ -172,7 +172,7 @@ def test_no_blocks_are_an_empty_stream():
 
 def test_a_batch_shows_all_tables_behind_each_other():
     blocks = [labelblock.encode(noise(seed, seed)) for seed in (1, 4, 2)]
-    batch = storedblock.StoredBatch([storedblock.store(block) for block in blocks])
+    batch = storedblock.StoredBatch.of([storedblock.store(block) for block in blocks])
     starts = batch.table_starts.tolist()
     assert starts == [0, 1, 5, 7]
     for i, block in enumerate(blocks):
@@ -205,7 +205,7 @@ def test_damage_is_reported():
     with pytest.raises(CorruptStore):
         storedblock.read_table(stored[:40])
     with pytest.raises(CorruptStore, match="value 1 of 2"):
-        storedblock.StoredBatch([stored, b"\x01\x01" + bytes(20)])
+        storedblock.StoredBatch.of([stored, b"\x01\x01" + bytes(20)])
 
 
 @pytest.mark.parametrize("labels", [1, 5])

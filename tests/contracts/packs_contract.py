@@ -64,6 +64,14 @@ class PacksContract:
             value(place, 5000) for place in order
         ]
 
+    def test_values_lie_in_one_buffer_where_it_is_said(self, packs):
+        refs = packs.put_many([value(number, 5000) for number in range(40)])
+        far = packs.put_many([value(number, 200_000) for number in range(40, 60)])
+        for chosen in (refs, refs[::-1], refs[3:7], [*refs, far[-1]], [far[-1], refs[0]], [], far):
+            data, starts = packs.get_joined(chosen)
+            found = [data[at : at + ref.length] for at, ref in zip(starts, chosen, strict=True)]
+            assert found == packs.get_many(chosen)
+
     def test_views_of_memory_of_any_shape_are_values(self, packs):
         data = bytes(range(240))
         view = memoryview(data)
@@ -114,6 +122,9 @@ class PacksContract:
                 packs.view(wrong)
             with pytest.raises(CorruptPack):
                 packs.get_many([ref, wrong, ref])
+            for wanted in ([ref, wrong, ref], [wrong], [wrong, wrong]):
+                with pytest.raises(CorruptPack):
+                    packs.get_joined(wanted)
 
     def test_closed_packs_take_no_values_and_close_again(self, packs):
         packs.close()

@@ -26,7 +26,8 @@ PACKED = 1
 COORD_MAX = (1 << 20) - 1
 """Largest block coordinate, either sign: what DVID's label indices can name."""
 
-_REF = struct.Struct(">BIQII16s")
+_REF = struct.Struct(">IQII16s")
+_make_ref = PackRef._make
 _COORD = struct.Struct(">3I")
 _DIRECT_MAX = 2048
 """Boxes of up to so many blocks are looked up one by one, larger ones are walked."""
@@ -35,14 +36,14 @@ _DIRECT_MAX = 2048
 def pack_value(block: Bulk) -> bytes:
     """Return the value of a row."""
     if isinstance(block, PackRef):
-        return _REF.pack(PACKED, *block)
+        return bytes((PACKED,)) + _REF.pack(*block)
     return b"\0" + block
 
 
 def unpack_value(value: bytes) -> Bulk:
     """Return the stored block of a row, or where it lies."""
     if value[0] == PACKED:
-        return PackRef(*_REF.unpack(value)[1:])
+        return _make_ref(_REF.unpack_from(value, 1))
     return value[1:]
 
 

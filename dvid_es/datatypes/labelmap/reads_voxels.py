@@ -4,6 +4,7 @@ Labels are mapped in the label tables of blocks, never voxel by voxel.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,7 @@ class BlockSet:
         if self._mapping is not None:
             supervoxels = np.empty(0, np.uint64)
             for start in range(0, len(self), 256):
-                stored = fetch(self._packs, self._found[start : start + 256])
-                tables = storedblock.StoredBatch(stored).tables
+                tables = fetch_batch(self._packs, self._found[start : start + 256]).tables
                 supervoxels = np.union1d(supervoxels, tables)
             self._mapping = FixedMapping(supervoxels, self._mapping.map(supervoxels))
 
@@ -76,24 +76,21 @@ class BlockSet:
         coords = self.coords_zyx[start:stop]
         return BlockSet(self._packs, self._mapping, self.shape_zyx, coords, found)
 
-    def fetch(self) -> tuple[list[bytes], storedblock.StoredBatch, Labels]:
-        """Return stored blocks, also as a batch, and their mapped tables behind each other."""
-        stored = fetch(self._packs, self._found)
-        batch = storedblock.StoredBatch(stored)
-        tables = batch.tables
-        if self._mapping is not None:
-            tables = np.ascontiguousarray(self._mapping.map(tables), np.uint64)
-        return stored, batch, tables
+    def gzipped(self) -> "GzippedBlocks":
+        """Fetch the blocks for DVID's stream of gzipped label blocks."""
+        batch = fetch_batch(self._packs, self._found)
+        return GzippedBlocks(batch, self._mapped(batch), self.coords_zyx)
 
-    def gzip_stream(self) -> bytes:
-        """Return DVID's stream of gzipped label blocks."""
-        _, batch, tables = self.fetch()
-        return batch.gzip_stream(tables, self.coords_zyx[:, ::-1])
+    def _mapped(self, batch: storedblock.StoredBatch) -> Labels:
+        """Return the tables of all blocks behind each other, mapped."""
+        if self._mapping is None:
+            return batch.tables
+        return np.ascontiguousarray(self._mapping.map(batch.tables), np.uint64)
 
     def stream(self, compression: str) -> bytes:
         """Return DVID's stream of blocks in a compression of GET blocks."""
         if compression == "blocks":
-            return self.gzip_stream()
+            return self.gzipped().stream()[0]
         pieces = []
         coords_xyz = np.ascontiguousarray(self.coords_zyx[:, ::-1], "<i4")
         out = np.empty(self.shape_zyx, np.uint64)
@@ -104,12 +101,43 @@ class BlockSet:
 
     def label_blocks(self) -> list[bytes]:
         """Return the label blocks, with mapped tables."""
-        stored, batch, tables = self.fetch()
+        stored = fetch(self._packs, self._found)
+        batch = storedblock.StoredBatch.of(stored)
+        tables = self._mapped(batch)
         bounds = batch.table_starts.tolist()
         return [
             storedblock.load(one, tables[a:b])
             for one, a, b in zip(stored, bounds[:-1], bounds[1:], strict=True)
         ]
+
+
+class GzippedBlocks:
+    """Blocks in memory, of which the length in DVID's stream is known before it is made."""
+
+    def __init__(self, batch: storedblock.StoredBatch, tables: Labels, coords_zyx: Coords) -> None:
+        """Keep blocks with the labels that take the place of theirs."""
+        self._batch = batch
+        self._tables = tables
+        self._coords_zyx = coords_zyx
+        self.length = batch.gzip_bytes + storedblock.FRAME_BYTES * len(coords_zyx)
+        """Bytes of the stream."""
+
+    def stream(self) -> tuple[bytes]:
+        """Return their part of DVID's stream of gzipped label blocks."""
+        return (self._batch.gzip_stream(self._tables, self._coords_zyx[:, ::-1]),)
+
+
+def fetch_batch(packs: Packs, found: Sequence[Bulk]) -> storedblock.StoredBatch:
+    """Return stored blocks from rows and packs as a batch."""
+    refs = [block for block in found if isinstance(block, PackRef)]
+    data, starts = packs.get_joined(refs)
+    if len(refs) == len(found):
+        return storedblock.StoredBatch(data, starts, [ref.length for ref in refs])
+    inline = [block for block in found if not isinstance(block, PackRef)]
+    packed, own = iter(starts), accumulate(map(len, inline), initial=len(data))
+    places = [next(packed if isinstance(block, PackRef) else own) for block in found]
+    lengths = [block.length if isinstance(block, PackRef) else len(block) for block in found]
+    return storedblock.StoredBatch(b"".join((data, *inline)), places, lengths)
 
 
 def fetch(packs: Packs, found: Sequence[Bulk]) -> list[bytes]:
