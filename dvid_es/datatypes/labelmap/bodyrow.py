@@ -53,7 +53,7 @@ class Body(NamedTuple):
     """One body at one version."""
 
     voxels: int = 0
-    count: int = 0
+    members: int = 0
     """Number of supervoxels."""
 
     last: Last = Last()
@@ -69,7 +69,7 @@ def encode(body: Body) -> bytes:
     """Return the value of a row."""
     flags = (_HAS_LAST if body.last != _NO_LAST else 0) | (_HAS_OVERRIDES if body.overridden else 0)
     pieces = [
-        _HEAD.pack(flags, len(body.bases), 0, len(body.added), body.count, body.voxels),
+        _HEAD.pack(flags, len(body.bases), 0, len(body.added), body.members, body.voxels),
     ]
     if flags & _HAS_LAST:
         texts = [text.encode()[:65535] for text in body.last[1:]]

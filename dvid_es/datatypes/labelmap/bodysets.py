@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.datatypes.labelmap import bodyrow, mapping, overrides, surfaces, svindex
+from dvid_es.datatypes.labelmap import bodyrow
 from dvid_es.datatypes.labelmap.bodyrow import NO_LABELS, Base, Body
 from dvid_es.datatypes.labelmap.labelsets import member, union, without
 from dvid_es.datatypes.labelmap.temporal import make_keys, put_many, read_many
@@ -54,6 +54,11 @@ def read(txn: ReadTxn, instance_id: int, body: int, view: View) -> Body | None:
 def read_values(txn: ReadTxn, instance_id: int, bodies: Labels, view: View) -> list[bytes | None]:
     """Return the values of the rows of many bodies."""
     return read_many(txn, body_keys(instance_id, bodies), view)
+
+
+def total_voxels(values: Sequence[bytes | None]) -> list[int]:
+    """Return the voxels of bodies from the values of their rows; 0 without a row."""
+    return [0 if value is None else bodyrow.peek(value)[0] for value in values]
 
 
 def supervoxels(txn: ReadTxn, instance_id: int, body: Body) -> Labels:
@@ -115,8 +120,8 @@ def with_added(txn: WriteTxn, record: Record, label: int, body: Body, svs: Label
     Voxels are the caller's affair. A base is written when the row becomes long.
     """
     added = union(body.added, svs)
-    body = body._replace(count=body.count + len(svs), added=added)
-    if len(added) <= _row_labels(body.count):
+    body = body._replace(members=body.members + len(svs), added=added)
+    if len(added) <= _row_labels(body.members):
         return body
     bases = (*body.bases, _put_base(txn, record, label, body, added))
     body = body._replace(bases=bases, added=NO_LABELS)
@@ -128,20 +133,20 @@ def with_removed(txn: WriteTxn, record: Record, label: int, body: Body, svs: Lab
     instance_id = record.header.instance
     body = (
         body._replace(
-            count=body.count - len(svs),
+            members=body.members - len(svs),
             added=without(body.added, svs),
         )
         if not body.bases
         else _removed_from_parts(txn, record, label, body, svs)
     )
-    if body.bases and body.count <= _row_labels(body.count):
+    if body.bases and body.members <= _row_labels(body.members):
         return body._replace(bases=(), added=supervoxels(txn, instance_id, body))
     return body
 
 
 def _removed_from_parts(txn: WriteTxn, record: Record, label: int, body: Body, svs: Labels) -> Body:
     rest = svs[~member(svs, body.added)]
-    left = body._replace(count=body.count - len(svs), added=without(body.added, svs))
+    left = body._replace(members=body.members - len(svs), added=without(body.added, svs))
     bases: list[Base] = []
     for base in body.bases:
         if not len(rest):
@@ -190,128 +195,3 @@ def _put_base(txn: WriteTxn, record: Record, label: int, body: Body, labels: Lab
 
 def _row_labels(count: int) -> int:
     return max(_ROW_LABELS, math.isqrt(count))
-
-
-# -- following voxels ------------------------------------------------------------------------
-
-
-def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray[np.int64]) -> None:
-    """Let bodies follow their voxels, after the supervoxel index has been changed.
-
-    Args:
-        txn: holds the totals of supervoxels as they are now.
-        record: the event; its version is the one written.
-        svs: uint64[n], distinct supervoxels whose voxels have become more or fewer.
-        delta: int64[n]: by how many.
-
-    A supervoxel belongs to the body that has it; a new one to the body that it maps to, and one that
-    is retired to none.
-    """
-    if not len(svs):
-        return
-    header = record.header
-    view = txn.view(header.version)
-    order = np.argsort(svs)
-    svs, delta = np.asarray(svs, np.uint64)[order], np.asarray(delta, np.int64)[order]
-    now = svindex.voxels_of(txn, header.instance, svs, view)
-    labels, _ = mapping.lookup_rows(txn, header.instance, view, svs)
-    _find_owners(txn, header.instance, view, svs, now.astype(np.int64) != delta, labels)
-    order = np.argsort(labels, kind="stable")
-    order = order[labels[order] != 0]
-    svs, now, delta, labels = svs[order], now[order], delta[order], labels[order]
-    distinct, bounds = _groups(labels)
-    values = read_values(txn, header.instance, distinct, view)
-    keys = body_keys(header.instance, distinct)
-    marked = surfaces.is_known(txn, header.instance)
-    changed: list[bytes] = []
-    rows: list[bytes] = []
-    for place, value in enumerate(values):
-        part = slice(bounds[place], bounds[place + 1])
-        label = int(distinct[place])
-        if value is None and part.stop - part.start == 1:
-            voxels = int(now[part.start])
-            row = bodyrow.encode_single(int(svs[part.start]), voxels) if voxels else None
-            if marked:
-                surfaces.forget(txn, record, label)
-        else:
-            before = Body() if value is None else bodyrow.decode(value)
-            row = _followed(txn, record, label, before, svs[part], now[part], delta[part])
-        if row is not None or value is not None:
-            changed.append(keys[place])
-            rows.append(row or versioned.TOMBSTONE)
-    put_many(txn, changed, rows, header.version, record.offset)
-
-
-def _groups(labels: Labels) -> tuple[Labels, list[int]]:
-    """Return the distinct labels of an ascending array, and where each begins (and the end)."""
-    starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))[: len(labels)]
-    return labels[starts], [*starts.tolist(), len(labels)]
-
-
-def _find_owners(
-    txn: ReadTxn,
-    instance_id: int,
-    view: View,
-    svs: Labels,
-    known: NDArray[np.bool_],
-    labels: Labels,
-) -> None:
-    """Correct `labels` of known supervoxels that another body has than they map to.
-
-    A posted mapping moves no supervoxel between bodies, so the body is one that it mapped to before.
-    """
-    order = np.argsort(labels, kind="stable")
-    order = order[known[order]]
-    if not len(order):
-        return
-    distinct, bounds = _groups(labels[order])
-    values = read_values(txn, instance_id, distinct, view)
-    for place, value in enumerate(values):
-        places = order[bounds[place] : bounds[place + 1]]
-        if value is not None:
-            whole = bodyrow.peek(value)[2]
-            if len(places) == 1 and whole == svs[places[0]].tobytes():
-                continue
-            inside = contains(txn, instance_id, bodyrow.decode(value), svs[places])
-            places = places[~inside]
-        for stray in places.tolist():
-            one = svs[stray : stray + 1]
-            for label in mapping.earlier_bodies(txn, instance_id, view, int(one[0])):
-                body = read(txn, instance_id, label, view)
-                if body is not None and contains(txn, instance_id, body, one)[0]:
-                    labels[stray] = label
-                    break
-
-
-def _followed(
-    txn: WriteTxn,
-    record: Record,
-    label: int,
-    body: Body,
-    svs: Labels,
-    now: Labels,
-    delta: NDArray[np.int64],
-) -> bytes | None:
-    """Return the row of a body after changes of supervoxels that map to it; None if it is gone."""
-    inside = contains(txn, record.header.instance, body, svs)
-    voxels = body.voxels + int(delta[inside].sum())
-    if body.overridden:
-        # What was posted counts no longer, for the supervoxels that were written to.
-        voxels += overrides.end(
-            txn, record, label, svs[inside], (now - delta.astype(np.uint64))[inside]
-        )
-    new = ~inside & (now > 0)
-    gone = inside & (now == 0)
-    voxels += int(now[new].sum())
-    if gone.any():
-        body = with_removed(txn, record, label, body, svs[gone])
-    if new.any():
-        body = with_added(txn, record, label, body, svs[new])
-    if not body.count:
-        return None
-    return bodyrow.encode(body._replace(voxels=max(0, voxels)))
-
-
-def total_voxels(values: Sequence[bytes | None]) -> list[int]:
-    """Return the voxels of bodies from the values of their rows; 0 without a row."""
-    return [0 if value is None else bodyrow.peek(value)[0] for value in values]

@@ -119,7 +119,7 @@ class Cleave:
         if len(ghosts):
             self._check_ghosts(context, instance_id, ghosts)
         moved = asked[inside]
-        if len(moved) == body.count:
+        if len(moved) == body.members:
             raise InvalidRequest(f"cannot cleave all supervoxels from the label {self.body}")
         sizes = indices.voxels_of(txn, instance_id, self.body, body, moved, view)
         voxels = int(sizes.sum(dtype=np.uint64))

@@ -3,7 +3,6 @@
 Source: datatype/labelmap/handlers.go (janelia-flyem/dvid).
 """
 
-import contextlib
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,10 @@ from dvid_es.datatypes.labelmap import (
     counters,
     endpoints_history,
     endpoints_indices,
+    endpoints_labels,
     endpoints_sparse,
     mapping,
+    mappinglist,
     mapruns,
     mutationlog,
     overlay,
@@ -28,11 +29,9 @@ from dvid_es.datatypes.labelmap.body_requests import (
     indexed,
     parse_body,
     parse_label,
-    parse_number,
     reads_of,
 )
 from dvid_es.datatypes.labelmap.commands_bodies import Cleave, Merge, PostMappings, Renumber
-from dvid_es.datatypes.labelmap.commands_labels import RaiseMaxLabel, ReserveLabels, SetNextLabel
 from dvid_es.datatypes.labelmap.posted import parse_mappings
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.http.node import TEXT, HTTPResponse, NodeRequest, empty, octets, raw_json
@@ -97,7 +96,7 @@ async def refuse_mapping(request: NodeRequest) -> Any:
 async def get_mappings(request: NodeRequest) -> Any:
     """Answer all entries of the mapping that say something else than identity."""
     txn, instance_id, view = request.txn, request.instance.id, request.view
-    svs, labels = await request.in_thread(mapping.all_entries, txn, instance_id, view)
+    svs, labels = await request.in_thread(mappinglist.all_entries, txn, instance_id, view)
     request.finish()
     other = svs != labels
     pairs = np.stack([svs[other], labels[other]], axis=1).astype("<u8")
@@ -176,7 +175,7 @@ async def get_supervoxel_sizes(request: NodeRequest) -> Any:
 async def get_lastmod(request: NodeRequest) -> Any:
     """Answer the last mutation of a body."""
     body = reads_of(request).body(parse_label(request))
-    if body is None or not body.count:
+    if body is None or not body.members:
         raise NotFound("")
     last = body.last
     user, app, time = (gojson.string(text) for text in (last.user, last.app, last.time))
@@ -201,54 +200,6 @@ async def get_listlabels(request: NodeRequest) -> Any:
     return octets(await request.in_thread(reads_of(request).label_list, start, limit, sizes))
 
 
-# -- counters --------------------------------------------------------------------------------
-
-
-@indexed
-async def get_maxlabel(request: NodeRequest) -> Any:
-    """Answer the highest label of the version."""
-    highest = counters.effective_max(request.txn, request.instance.id, request.view)
-    if highest is None:
-        raise InvalidRequest(
-            f"No maximum label found for {request.instance.name} version {request.version.uuid}"
-        )
-    return raw_json(f'{{"maxlabel": {highest}}}')
-
-
-@indexed
-async def post_maxlabel(request: NodeRequest) -> Any:
-    """Raise the highest label of the version."""
-    request.need_admin("POST on maxlabel")
-    await request.write(RaiseMaxLabel(parse_number(request, "label")))
-    return empty()
-
-
-@indexed
-async def get_nextlabel(request: NodeRequest) -> Any:
-    """Answer the label that would be given out next."""
-    common = counters.read_common(request.txn, request.instance.id)
-    following = (common.next_label or common.repo_max) + 1
-    # If there is none left, where the counter stands is still an answer.
-    with contextlib.suppress(InvalidRequest):
-        following, _ = counters.allocate(request.txn, request.instance.id)
-    return raw_json(f'{{"nextlabel": {following}}}')
-
-
-@indexed
-async def post_nextlabel(request: NodeRequest) -> Any:
-    """Reserve labels."""
-    return raw_json(await request.write(ReserveLabels(parse_number(request, "count"))))
-
-
-async def post_set_nextlabel(request: NodeRequest) -> Any:
-    """Set from where labels are given."""
-    request.need_admin("POST on set-nextlabel")
-    text = request.args.get("ceiling")
-    ceiling = parse_unsigned(text, "ceiling") if text else None
-    await request.write(SetNextLabel(parse_number(request, "label"), ceiling))
-    return empty()
-
-
 ENDPOINTS = {
     "POST merge": post_merge,
     "POST cleave": post_cleave,
@@ -265,11 +216,7 @@ ENDPOINTS = {
     "GET lastmod": get_lastmod,
     "GET existing-labels": get_existing_labels,
     "GET listlabels": get_listlabels,
-    "GET maxlabel": get_maxlabel,
-    "POST maxlabel": post_maxlabel,
-    "GET nextlabel": get_nextlabel,
-    "POST nextlabel": post_nextlabel,
-    "POST set-nextlabel": post_set_nextlabel,
+    **endpoints_labels.ENDPOINTS,
     **endpoints_indices.ENDPOINTS,
     **endpoints_sparse.ENDPOINTS,
     **endpoints_history.ENDPOINTS,

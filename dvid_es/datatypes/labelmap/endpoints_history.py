@@ -6,7 +6,7 @@ Source: handleMutations and GetMutationRange in datatype/labelmap (janelia-flyem
 from typing import Any
 
 from dvid_es.codecs import gojson
-from dvid_es.datatypes.labelmap import mapping, mutationlog
+from dvid_es.datatypes.labelmap import mappinglist, mutationlog
 from dvid_es.datatypes.labelmap.body_requests import parse_label
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.node import TEXT, HTTPResponse, NodeRequest, raw_json
@@ -110,7 +110,7 @@ async def get_map_stats(request: NodeRequest) -> Any:
             try:
                 for instance in repo.names.values():
                     if instance.typename == request.instance.typename:
-                        found[instance.name] = mapping.statistics(txn, instance.id)
+                        found[instance.name] = mappinglist.statistics(txn, instance.id)
             finally:
                 engine.store.finish_read(txn)
         return found

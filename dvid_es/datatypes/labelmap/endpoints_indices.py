@@ -108,7 +108,7 @@ async def get_indices_compressed(request: NodeRequest) -> Any:
     labels = _parse_list(request)
 
     def work() -> bytes:
-        pieces = []
+        pieces: list[bytes] = []
         for label, index in zip(labels, _encoded(request, labels), strict=True):
             data = b"" if index is None else encode_stored_value(index)
             pieces += (_HEAD.pack(len(data), label), data)

@@ -109,9 +109,8 @@ async def get_sparsevol_by_point(request: NodeRequest) -> Any:
     """Answer the voxels of the body at a point."""
     words = need_words(request, 1, f"{request.path} needs a point, such as 10_20_30")
     x, y, z = parse_point(words[0], "point")
-    shape = block_shape(request.instance)
-    place = tuple(at // side for at, side in zip((z, y, x), shape, strict=True))
-    inside = tuple(at % side for at, side in zip((z, y, x), shape, strict=True))
+    sz, sy, sx = block_shape(request.instance)
+    place, inside = (z // sz, y // sy, x // sx), (z % sz, y % sy, x % sx)
     reads = reads_of(request)
     stored = blocks.read_block(
         reads.txn, reads.instance_id, parse_scale(request), place, reads.view

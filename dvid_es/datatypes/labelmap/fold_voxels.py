@@ -3,7 +3,7 @@
 import msgspec
 import numpy as np
 
-from dvid_es.datatypes.labelmap import blocks, bodysets, counters, downres, extents, svindex
+from dvid_es.datatypes.labelmap import blocks, counters, downres, extents, following, svindex
 from dvid_es.datatypes.labelmap.events_voxels import BlocksPut, ExtentsSet, SettingsChanged
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.prepare import counts_of
@@ -24,7 +24,7 @@ def fold_blocks_put(txn: WriteTxn, record: Record) -> None:
     if event.indexed:
         counts = counts_of(txn.bulk(event.counts), len(coords))
         change = svindex.change_blocks(txn, record, coords, counts)
-        bodysets.fold_voxel_change(txn, record, change.svs, change.delta)
+        following.fold_voxel_change(txn, record, change.svs, change.delta)
     if event.max_label:
         counters.raise_max(txn, instance.id, header.version, event.max_label, record.offset)
     if event.extents:

@@ -150,7 +150,7 @@ def open_runs(txn: ReadTxn, instance_id: int, view: View) -> list[Run]:
         return []
     packs = getattr(txn, "packs", None)
     if packs is None:
-        return [open_run(*place, txn.bulk(ref)) for *place, ref in places]
+        return [open_run(version, sequence, txn.bulk(ref)) for version, sequence, ref in places]
     overlay = overlay_of(packs, instance_id)
     return [overlay.run(*place, packs) for place in places]
 

@@ -56,7 +56,7 @@ class BodyReads:
                 )
             label = int(labels[0])
         body = self.body(label)
-        if body is None or not body.count:
+        if body is None or not body.members:
             return None
         if not supervoxel:
             return label, body, bodysets.supervoxels(self.txn, self.instance_id, body)

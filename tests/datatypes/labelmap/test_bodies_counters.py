@@ -42,7 +42,8 @@ def branch(live: Any, uuid: str, name: str) -> str:
 
 def test_a_fresh_instance_has_no_highest_label_and_begins_with_1(live: Any, root: str) -> None:
     answer = live.call("GET", f"{seg(root)}/maxlabel")
-    assert answer.status == 400 and "No maximum label" in answer.text
+    assert answer.status == 400
+    assert "No maximum label" in answer.text
     assert nextlabel(live, root) == 1
     answer = live.ok("POST", f"{seg(root)}/nextlabel/3")
     assert answer.text == '{"start": 1, "end": 3}'

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from body_model import (  # noqa: E402
+from dvid_es.codecs import izyx, labelindex, messages_pb2
+from tests.datatypes.labelmap.body_model import (
     BLOCK,
     Model,
     check_version,
@@ -20,15 +17,13 @@ from body_model import (  # noqa: E402
     volume_of,
 )
 
-from dvid_es.codecs import izyx, labelindex, messages_pb2  # noqa: E402
-
 SHAPE = (32, 64, 64)
 
 
 @pytest.fixture
 def node(live: Any) -> str:
     root = live.new_repo()
-    return live.new_instance(root, "labelmap", "seg", BlockSize="32,32,32") and f"/api/node/{root}/seg"
+    return live.new_instance(root, "labelmap", "seg", BlockSize="32,32,32")
 
 
 def post_raw(live: Any, node: str, volume: Any, query: str = "") -> None:

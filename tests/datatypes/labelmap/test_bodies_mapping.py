@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap import mapping, mapruns, overlay
+from dvid_es.datatypes.labelmap import mapping, mappinglist, mapruns, overlay
 from dvid_es.datatypes.labelmap.events_bodies import MappingsPosted
 from dvid_es.datatypes.labelmap.fold_bodies import fold_mappings_posted
 from dvid_es.datatypes.labelmap.labelsets import to_bytes
@@ -96,7 +96,7 @@ class Rows:
                     else:
                         assert found.map(one).tolist() == [body]
                         assert mapping.lookup_rows(txn, 1, view, one)[0].tolist() == [body]
-                svs, bodies = mapping.all_entries(txn, 1, view)
+                svs, bodies = mappinglist.all_entries(txn, 1, view)
                 listed = dict(zip(svs.tolist(), bodies.tolist(), strict=True))
                 for sv, body in wanted.items():
                     assert listed.get(sv, sv) == body if body is not None else sv not in listed
@@ -182,7 +182,8 @@ def test_a_run_finds_what_is_in_it_and_nothing_else(count: int) -> None:
     for skip in range(3):  # in a pack it lies at any address
         value = memoryview(b"x" * skip + data)[skip:]
         run = mapruns.open_run(3, 17, value)
-        assert run.svs.tolist() == svs.tolist() and run.bodies.tolist() == bodies.tolist()
+        assert run.svs.tolist() == svs.tolist()
+        assert run.bodies.tolist() == bodies.tolist()
         asked = np.concatenate([svs, svs - np.uint64(1), svs + np.uint64(1)])[:5000]
         stamps, out = np.zeros(len(asked), np.uint64), asked.copy()
         mapruns.kernels.look_up_run(run.data, asked, np.uint64(run.stamp), stamps, out)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from body_model import (  # noqa: E402
+from dvid_es.bootstrap import kind_names
+from dvid_es.datatypes.labelmap import mapping, mapruns
+from dvid_es.replay.verify import verify
+from tests.datatypes.labelmap.body_model import (
     Model,
     check_version,
     mapping_ops,
     volume_of,
 )
-
-from dvid_es.bootstrap import kind_names  # noqa: E402
-from dvid_es.datatypes.labelmap import mapping, mapruns  # noqa: E402
-from dvid_es.replay.verify import verify  # noqa: E402
 
 SHAPE = (32, 64, 64)
 

@@ -59,7 +59,7 @@ def test_large_sets_grow_and_shrink_like_python_sets(txn: LmdbTxn, seed: int) ->
         value = bodyrow.encode(body)
         assert bodyrow.encode(bodyrow.decode(value)) == value
         past.append((value, sorted(model)))
-        assert body.count == len(model)
+        assert body.members == len(model)
         assert len(body.bases) <= 7, "few bases"
         assert len(value) < 8 * 8 * 400 + 500, "a row is short, however large the body"
         asked = np.unique(rng.integers(1, 30_000, 200).astype(np.uint64))
@@ -87,17 +87,17 @@ def test_moving_a_few_supervoxels_of_a_large_body_writes_little(txn: LmdbTxn) ->
             body = bodysets.with_added(txn, record(offset), 5, body, labels(200_000 + offset))
             bodysets.put(txn, record(offset), 5, body)
     assert sum(written) < 100 * 2500, "of a set of 800,000 bytes"
-    assert body.count == 100_000
+    assert body.members == 100_000
 
 
 def test_a_row_keeps_all_that_it_is_told() -> None:
     body = Body(
-        voxels=2**40, count=7, last=Last(10**9 + 3, "2024-01-02T03:04:05Z", "José", 'a "b"'),
+        voxels=2**40, members=7, last=Last(10**9 + 3, "2024-01-02T03:04:05Z", "José", 'a "b"'),
         bases=(Base(5, 17, 0, 9, labels(4, 6)), Base(2**64 - 1, 2**40, 3, 2, labels())),
         added=labels(1, 2**64 - 1), overridden=True,
     )  # fmt: skip
     found = bodyrow.decode(bodyrow.encode(body))
-    assert found.last == body.last and found.voxels == 2**40 and found.overridden
+    assert (found.last, found.voxels, found.overridden) == (body.last, 2**40, True)
     assert [base[:4] for base in found.bases] == [base[:4] for base in body.bases]
     assert found.bases[0].removed.tolist() == [4, 6]
     assert found.added.tolist() == [1, 2**64 - 1]
@@ -107,7 +107,7 @@ def test_a_small_body_is_read_without_making_an_object_of_it() -> None:
     value = bodyrow.encode_single(77, 1234)
     assert bodyrow.peek(value) == (1234, 1, labels(77).tobytes(), False)
     body = bodyrow.decode(value)
-    assert (body.voxels, body.count, body.added.tolist()) == (1234, 1, [77])
+    assert (body.voxels, body.members, body.added.tolist()) == (1234, 1, [77])
     assert bodyrow.encode(body) == value
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import struct
-import sys
-from pathlib import Path
 from typing import Any
 
 import lz4.block
@@ -13,9 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from body_model import decode_runs, volume_of  # noqa: E402
+from tests.datatypes.labelmap.body_model import decode_runs, volume_of
 
 SHAPE = (64, 64, 96)
 BLOCK = 32

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from body_model import Model, check_version, mapping_ops, volume_of  # noqa: E402
-
-from dvid_es.datatypes.labelmap import mapping  # noqa: E402
+from dvid_es.datatypes.labelmap import mapping
+from tests.datatypes.labelmap.body_model import Model, check_version, mapping_ops, volume_of
 
 SHAPE = (32, 64, 64)
 
