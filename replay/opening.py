@@ -57,9 +57,8 @@ def open_store(places: Places, ends: Mapping[str, int]) -> Store:
     settle(places)
     store = _open_live(places)
     if store is None:
-        found = snapshot.newest(places, ends)
+        found = snapshot.restore_newest(places, ends)
         if found is not None:
-            snapshot.restore(places, found)
             logger.info("starting from snapshot %s", found.name)
         else:
             write_layout(places.projections)

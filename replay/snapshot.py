@@ -6,7 +6,7 @@ one everything is replayed. It may be taken while a server writes.
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -197,8 +197,8 @@ def listing(places: Places) -> list[Snapshot]:
     return found
 
 
-def newest(places: Places, ends: Mapping[str, int]) -> Snapshot | None:
-    """Return the newest snapshot that a start may use; the bytes of its copy are sound.
+def usable(places: Places, ends: Mapping[str, int]) -> Iterator[Snapshot]:
+    """Return the snapshots that this program can read, newest first; their copies are unchecked.
 
     Args:
         places: of the data folder.
@@ -213,54 +213,69 @@ def newest(places: Places, ends: Mapping[str, int]) -> Snapshot | None:
             logger.info("snapshot %s has another layout and is passed over", found.name)
             continue
         check_not_ahead(manifest.offsets, ends)
-        problem = check(found)
-        if not problem:
-            return found
-        logger.warning("snapshot %s is damaged and passed over: %s", found.name, problem)
-    return None
+        yield found
 
 
 def check(found: Snapshot) -> str:
     """Return what is wrong with the bytes of a snapshot's copy, or an empty text."""
-    state, size = blake2b(digest_size=32), 0
     try:
-        for piece in _pieces(found.folder / _DATA):
-            state.update(piece)
-            size += len(piece)
+        return _problem(found, _pieces(found.folder / _DATA))
     except OSError as problem:
         return str(problem)
+
+
+def _problem(found: Snapshot, pieces: Iterable[bytes]) -> str:
+    state, size = blake2b(digest_size=32), 0
+    for piece in pieces:
+        state.update(piece)
+        size += len(piece)
     if size != found.manifest.bytes:
         return f"it has {size} bytes of {found.manifest.bytes}"
     return "" if state.hexdigest() == found.manifest.blake2b else "its bytes are not those written"
 
 
-def restore(places: Places, found: Snapshot) -> None:
-    """Make a copy of a snapshot the live store.
+def restore_newest(places: Places, ends: Mapping[str, int]) -> Snapshot | None:
+    """Make a copy of the newest sound snapshot the live store; None if there is none.
 
     Raises:
+        CorruptStore: a snapshot is ahead of a log: log files are missing.
         StorageFull: no space for it; nothing is changed.
     """
-    remove(places.rebuild)
-    write_layout(places.rebuild)
-    try:
-        _copy(found.folder / _DATA, places.rebuild / _DATA)
-    except OSError as problem:
+    for found in usable(places, ends):
         remove(places.rebuild)
-        if problem.errno in NO_SPACE:
-            raise StorageFull(f"no space to restore a snapshot: {problem}") from problem
-        raise
-    swap_in(places)
+        write_layout(places.rebuild)
+        try:
+            problem = _copy(found, places.rebuild / _DATA)
+        except OSError as error:
+            remove(places.rebuild)
+            if error.errno in NO_SPACE:
+                raise StorageFull(f"no space to restore a snapshot: {error}") from error
+            problem = str(error)
+        if not problem:
+            swap_in(places)
+            return found
+        logger.warning("snapshot %s is damaged and passed over: %s", found.name, problem)
+    remove(places.rebuild)
+    return None
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(found: Snapshot, target: Path) -> str:
+    """Copy the store of a snapshot, durably; return what is wrong with its bytes."""
     fd = DISK.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        position = 0
-        for piece in _pieces(source):
+    position = 0
+
+    def written() -> Iterator[bytes]:
+        nonlocal position
+        for piece in _pieces(found.folder / _DATA):
             position = write_all(DISK, fd, [piece], position)
+            yield piece
+
+    try:
+        problem = _problem(found, written())
         DISK.sync_data(fd)
     finally:
         DISK.close(fd)
+    return problem
 
 
 def discard_ahead(places: Places, ends: Mapping[str, int]) -> list[str]:

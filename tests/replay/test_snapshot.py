@@ -70,11 +70,12 @@ def test_a_damaged_snapshot_is_passed_over_for_the_one_before(toys: Toys) -> Non
     data[len(data) // 2] ^= 1
     (taken.folder / "data.mdb").write_bytes(data)
     assert snapshot.check(taken) == "its bytes are not those written"
-    found = snapshot.newest(toys.places, toys.ends)
+    found = snapshot.restore_newest(toys.places, toys.ends)
     assert found is not None
     assert found.name == "00000001"
     (found.folder / "manifest.json").write_text("{}")
-    assert snapshot.newest(toys.places, toys.ends) is None
+    assert snapshot.restore_newest(toys.places, toys.ends) is None
+    assert not toys.places.rebuild.exists()
 
 
 def test_a_snapshot_of_another_layout_is_passed_over(
@@ -83,7 +84,7 @@ def test_a_snapshot_of_another_layout_is_passed_over(
     fill(toys, 10).close()
     assert snapshot.take(toys.places, toys.names, 5)
     monkeypatch.setattr("dvid_es.replay.snapshot.LAYOUT", 77)
-    assert snapshot.newest(toys.places, toys.ends) is None
+    assert snapshot.restore_newest(toys.places, toys.ends) is None
 
 
 def test_only_the_newest_snapshots_are_kept(toys: Toys) -> None:
