@@ -185,10 +185,12 @@ class Engine:
             return
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(done.set)
+
         with self._waiting_lock:
-            self._waiting.setdefault(stream.root, []).append(
-                (sequence, lambda: loop.call_soon_threadsafe(done.set))
-            )
+            self._waiting.setdefault(stream.root, []).append((sequence, wake))
         if stream.repo is not None and stream.repo.sequence >= sequence:
             return  # it came between the look and the entry
         try:

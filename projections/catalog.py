@@ -126,10 +126,11 @@ def load(txn: ReadTxn) -> Repo | None:
 def put_repo(txn: WriteTxn, document: RepoDocument) -> None:
     """Store the repository's own document."""
     txn.put(REPO_DOCUMENT, _encode(document))
-    if txn.repo is None:
+    before: Repo | None = txn.repo  # None in a transaction of a repository that is being made
+    if before is None:
         txn.repo = Repo(document=document, graph=VersionGraph([]), instances={}, names={})
     else:
-        txn.repo = msgspec.structs.replace(txn.repo, document=document)
+        txn.repo = msgspec.structs.replace(before, document=document)
 
 
 def put_version(txn: WriteTxn, *versions: Version) -> None:

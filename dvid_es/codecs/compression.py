@@ -45,7 +45,7 @@ def gzip_decompress(data: Buffer, max_bytes: int) -> bytes:
         try:
             # One byte more than allowed tells "exactly full" from "too long".
             piece = member.decompress(rest, left + 1)
-        except igzip_lib.error as error:  # type: ignore[misc]  # the stub lacks the class
+        except igzip_lib.error as error:
             raise InvalidRequest(f"gzip data are damaged: {error}") from None
         left -= len(piece)
         if left < 0:
@@ -72,7 +72,7 @@ def inflate_raw(data: Buffer, max_bytes: int) -> bytes:
     stream = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
     try:
         content = stream.decompress(data, max_bytes + 1)
-    except igzip_lib.error as error:  # type: ignore[misc]  # the stub lacks the class
+    except igzip_lib.error as error:
         raise InvalidRequest(f"deflate data are damaged: {error}") from None
     if len(content) > max_bytes:
         raise InvalidRequest(f"deflate data inflate to more than the {max_bytes} bytes allowed")

@@ -18,7 +18,7 @@ _SHIFT = np.uint64(24)
 
 
 @kernel(types.void(u8, u64_out))
-def _fnv1_128(data, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _fnv1_128(data, out):  # pragma: no cover
     high, low = _OFFSET_HIGH, _OFFSET_LOW
     for byte in data:
         bottom = (low & _LOW_HALF) * _PRIME

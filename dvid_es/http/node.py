@@ -73,7 +73,7 @@ class NodeRequest:
         """Path parts after the keyword."""
         self.args: dict[str, str] = {}
         """Query options, the first of each name."""
-        self.body: bytes = b""
+        self.body: Any = b""
         self.stream: Stream = None  # type: ignore[assignment]
         self.repo: Repo = None  # type: ignore[assignment]
         self.version: Version = None  # type: ignore[assignment]
@@ -160,7 +160,7 @@ class NodeRequest:
     def is_admin(self) -> bool:
         """Whether the request shows the admin token, as `admintoken=` or in X-DVID-Admin-Token."""
         token = self.server.settings.admin_token
-        shown = self.args.get("admintoken") or self.raw.headers.get("x-dvid-admin-token", "")
+        shown = self.args.get("admintoken") or self.raw.headers.get("x-dvid-admin-token") or ""
         return bool(token) and hmac.compare_digest(shown.encode(), token.encode())
 
     def need_admin(self, what: str) -> None:
