@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from dvid_es.bootstrap import kind_names
 from dvid_es.cli import main
 from dvid_es.datatypes import DATATYPES
 from dvid_es.events import BY_NUMBER
 from dvid_es.http.datatype import Datatype
 from dvid_es.http.server import SERVER_ROUTES
+from dvid_es.replay.digest import REPO_KINDS
 from dvid_es.repos import endpoints as repos
 from tests.conftest import Live
 from tests.servers import environment
@@ -150,3 +152,9 @@ def test_the_generator_runs_as_a_script() -> None:
     )  # fmt: skip
     assert done.stderr == ""
     assert "out of date:" in done.stdout
+
+
+def test_every_kind_of_row_is_in_the_page_of_keys() -> None:
+    page = (ROOT / "projections" / "KEYS.md").read_text("utf-8")
+    kinds = {int(cell) for cell in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    assert kinds >= {*REPO_KINDS, *kind_names()}
