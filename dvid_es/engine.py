@@ -75,12 +75,10 @@ class Engine:
         try:
             self.writer.stop()
             self.pool.shutdown()
-            clean = not self.writer.halted
-            if clean:
+            if not self.writer.halted:
                 self.store.sync()
-        except BaseException:
-            clean = False
-            raise
+                self.streams.close()
+                clean = True
         finally:
             try:
                 self.streams.close()

@@ -6,7 +6,14 @@ from pathlib import Path
 import click
 
 from dvid_es.cli.exits import FOUND
-from dvid_es.cli.output import as_json, data_options, settings_of, show_json, show_table
+from dvid_es.cli.output import (
+    as_json,
+    data_options,
+    progress_bar,
+    settings_of,
+    show_json,
+    show_table,
+)
 from dvid_es.errors import InvalidRequest
 from dvid_es.logs.base import Finding
 from dvid_es.logs.reader import LogReader
@@ -121,19 +128,26 @@ def verify(
     from dvid_es.logs.repair import verify_log
 
     findings: list[Finding] = []
-    checked = 0
-    for folder in _folders(data, config, repo):
-        checked += 1
-        findings.extend(verify_log(folder / "log"))
-        packs = folder / "packs"
-        for number in list_packs(packs) if packs.is_dir() else ():
-            findings.extend(verify_pack(DISK, packs / pack_name(number), number))
+    folders = _folders(data, config, repo)
+    packs = [
+        (folder / "packs", number)
+        for folder in folders
+        if (folder / "packs").is_dir()
+        for number in list_packs(folder / "packs")
+    ]
+    with progress_bar("checking") as progress:
+        for checked, folder in enumerate(folders, 1):
+            findings.extend(verify_log(folder / "log"))
+            progress("logs", checked, len(folders))
+        for done, (folder, number) in enumerate(packs, 1):
+            findings.extend(verify_pack(DISK, folder / pack_name(number), number))
+            progress("packs", done, len(packs))
     if as_json:
         show_json([found._asdict() for found in findings])
     else:
         for found in findings:
             click.echo(f"{found.path}, byte {found.offset}: {found.problem}")
-        click.echo(f"{checked} repositories checked, {len(findings)} findings")
+        click.echo(f"{len(folders)} repositories checked, {len(findings)} findings")
     if findings:
         context.exit(FOUND)
 
