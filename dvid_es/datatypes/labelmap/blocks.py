@@ -6,7 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dvid_es.codecs import labelblock, storedblock
+from dvid_es.codecs.downres import downres_block
 from dvid_es.datatypes.labelmap.temporal import SIGN, big_endian, make_keys, put_many, read_many
+from dvid_es.errors import VersionConflict
 from dvid_es.events import Bulk, Record
 from dvid_es.geometry import Box, Triple
 from dvid_es.ids import PackRef
@@ -29,6 +32,7 @@ COORD_MAX = (1 << 20) - 1
 _REF = struct.Struct(">IQII16s")
 _make_ref = PackRef._make
 _COORD = struct.Struct(">3I")
+_OCTANTS = np.array([(i >> 2, i >> 1 & 1, i & 1) for i in range(8)], np.int32)
 _DIRECT_MAX = 2048
 """Boxes of up to so many blocks are looked up one by one, larger ones are walked."""
 
@@ -82,8 +86,35 @@ def find_list(
     txn: ReadTxn, instance_id: int, scale: int, coords_zyx: Coords, view: View
 ) -> list[Bulk | None]:
     """Return like `read_list`, without fetching from the packs."""
-    values = read_many(txn, keys(instance_id, scale, coords_zyx), view)
+    row_keys = keys(instance_id, scale, coords_zyx)
+    if scale and not view.linear:
+        places = coords_zyx.tolist()
+        return [
+            _read_lower(txn, key, tuple(at), view)  # type: ignore[arg-type]
+            for key, at in zip(row_keys, places, strict=True)
+        ]
+    values = read_many(txn, row_keys, view)
     return [None if value is None else unpack_value(value) for value in values]
+
+
+def _read_lower(txn: ReadTxn, key: bytes, block_zyx: Triple, view: View) -> Bulk | None:
+    """Return a block of a lower scale, made again where parents of a version merge disagree.
+
+    Each has changed another octant of it, or they disagree about the voxels that it follows from.
+    """
+    try:
+        value = versioned.read(txn, key, view)
+        return None if value is None else unpack_value(value)
+    except VersionConflict:
+        instance_id, scale = int.from_bytes(key[:4], "big"), key[5]
+        below = 2 * np.array(block_zyx, np.int32) + _OCTANTS
+        stored = read_list(txn, instance_id, scale - 1, below, view)
+        if not any(stored):
+            raise
+        x, y, z = txn.repo.instances[instance_id].settings["BlockSize"]
+        nothing = labelblock.solid(0, (z, y, x))
+        children = [nothing if one is None else storedblock.load(one) for one in stored]
+        return storedblock.store(downres_block(children, None, (z, y, x)))
 
 
 def find_box(
@@ -121,11 +152,14 @@ def _walk_box(txn: ReadTxn, prefix: bytes, box: Box, view: View) -> tuple[Coords
     while wanted is not None:
         z, y, x = wanted
         key = prefix + _COORD.pack(z + SIGN, y + SIGN, x + SIGN)
-        row = versioned.read_row(txn, key, view)
-        if row is not None:
-            if row.value:
-                coords.append(wanted)
-                blocks.append(unpack_value(row.value))
+        if prefix[5] and not view.linear:
+            block = _read_lower(txn, key, wanted, view)
+        else:
+            value = versioned.read(txn, key, view)
+            block = None if value is None else unpack_value(value)
+        if block is not None:
+            coords.append(wanted)
+            blocks.append(block)
             wanted = _first_inside(box, (z, y, x + 1))
             continue
         found = txn.seek(key + b"\xff" * 12)

@@ -10,6 +10,7 @@ from dvid_es.datatypes.labelmap.answers import in_threads, spans
 from dvid_es.datatypes.labelmap.commands_voxels import PutBlocks
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.prepare import Prepared
+from dvid_es.errors import VersionConflict
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
 from dvid_es.geometry import Box, Triple
 from dvid_es.http.node import NodeRequest
@@ -166,7 +167,10 @@ async def derive_ahead(
         previous: list[Bulk | None] = [None] * len(parents.coords_zyx)
         partial = np.flatnonzero(parents.partial)
         wanted = parents.coords_zyx[partial]
-        found = await request.in_thread(blocks.find_list, txn, instance.id, scale, wanted, view)
+        try:
+            found = await request.in_thread(blocks.find_list, txn, instance.id, scale, wanted, view)
+        except VersionConflict:
+            return  # this very write may settle it: the fold will see
         for place, block in zip(partial, found, strict=True):
             previous[place] = block
         plans.append(parents)

@@ -20,13 +20,11 @@ def conflicts(txn: ReadTxn, instance: Instance, view: View) -> Iterator[str]:
     """
     if view.linear:
         return
-    start, stop = (
-        instance_key(instance.id, blocks.BLOCKS),
-        instance_key(instance.id, blocks.BLOCKS + 1),
-    )
-    for conflict in versioned.conflicts(txn, start, stop, view):
+    # Lower scales are made again from what the parents agree about: see blocks.py.
+    prefix = instance_key(instance.id, blocks.BLOCKS)
+    for conflict in versioned.conflicts(txn, prefix + b"\0", prefix + b"\1", view):
         z, y, x = _coordinates(conflict.key[6:])
-        yield f"block {x},{y},{z} of scale {conflict.key[5]}"
+        yield f"block {x},{y},{z}"
     for label in _bodies(txn, instance, view):
         yield f"body {label}"
     start = instance_key(instance.id, mapping.ENTRIES)

@@ -11,7 +11,7 @@ A write changes the index by the difference to what its blocks added before, so 
 written twice change nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.datatypes.labelmap import posted_counts, voxels
+from dvid_es.datatypes.labelmap import posted_counts, svmerged, voxels
 from dvid_es.datatypes.labelmap.temporal import SIGN, big_endian, make_keys, put_many, read_many
 from dvid_es.events import Record
 from dvid_es.projections import versioned
@@ -37,6 +37,7 @@ REGION_BITS = 4
 """A region is 1 << 4 blocks wide."""
 
 _INSIDE = (1 << REGION_BITS) - 1
+_KINDS = svmerged.Kinds(REGIONS, BLOCK_COUNTS, TOTALS)
 
 
 class Counts(NamedTuple):
@@ -89,7 +90,7 @@ def read_many_blocks(
     per_sv = np.zeros(len(svs) + 1, np.int64)
     for i, first in enumerate(firsts):
         # No coordinate reaches the highest region, so this is behind all rows of the supervoxel.
-        for key, value in versioned.scan(txn, first, first + b"\xff" * 13, view):
+        for key, value in _region_rows(txn, first, first + b"\xff" * 13, view):
             keys.append(key[-12:])
             values.append(value)
         per_sv[i + 1] = len(keys)
@@ -106,8 +107,32 @@ def read_many_blocks(
 
 def voxels_of(txn: ReadTxn, instance_id: int, svs: Labels, view: View) -> Labels:
     """Return the voxels uint64[n] of supervoxels uint64[n]; 0 for those that are not there."""
-    found = read_many(txn, make_keys(instance_id, TOTALS, _sv_bytes(svs)), view)
+    found = _read_rows(txn, make_keys(instance_id, TOTALS, _sv_bytes(svs)), view)
     return np.frombuffer(b"".join(value or bytes(8) for value in found), "<u8").astype(np.uint64)
+
+
+def _read_rows(txn: ReadTxn, keys: Sequence[bytes], view: View) -> Sequence[bytes | None]:
+    """Return the values of rows of one kind of the index."""
+    if view.linear or not keys:
+        return read_many(txn, keys, view)
+    kind = keys[0][4]
+    if kind == BLOCK_COUNTS:
+        return [svmerged.block_counts(txn, key, view) for key in keys]
+    merged = svmerged.region if kind == REGIONS else svmerged.total
+    return [merged(txn, _KINDS, key, view) for key in keys]
+
+
+def _region_rows(
+    txn: ReadTxn, start: bytes, stop: bytes, view: View
+) -> Iterator[tuple[bytes, bytes]]:
+    """Iterate over keys and values of rows of kind 65."""
+    if view.linear:
+        yield from versioned.scan(txn, start, stop, view)
+        return
+    keys = svmerged.region_keys(txn, start, stop, view)
+    for key, value in zip(keys, _read_rows(txn, keys, view), strict=True):
+        if value is not None:
+            yield key, value
 
 
 def read_counts(txn: ReadTxn, instance_id: int, coords_zyx: Coords, view: View) -> Counts:
@@ -119,7 +144,7 @@ def _read_counts(txn: ReadTxn, keys: Sequence[bytes], view: View) -> Counts:
     labels: list[bytes] = []
     counts: list[bytes] = []
     sizes: list[int] = []
-    for value in read_many(txn, keys, view):
+    for value in _read_rows(txn, keys, view):
         n = len(value) // 12 if value else 0
         sizes.append(n)
         if value:
@@ -141,7 +166,7 @@ def _counts_at(
     local = inside[:, 0] << 8 | inside[:, 1] << 4 | inside[:, 2]
     keys = make_keys(instance_id, REGIONS, _sv_bytes(svs), big_endian(regions))
     counts = np.zeros(len(svs), np.uint32)
-    for place, value in enumerate(read_many(txn, keys, view)):
+    for place, value in enumerate(_read_rows(txn, keys, view)):
         if value is not None:
             n = len(value) // 6
             here = np.flatnonzero(np.frombuffer(value, "<u2", n) == local[place])
@@ -185,10 +210,11 @@ def change_blocks(txn: WriteTxn, record: Record, coords_zyx: Coords, counts: Cou
         return Change(np.empty(0, np.uint64), np.empty(0, np.int64))
     by_sv = np.argsort(svs[:n], kind="stable")
     svs, blocks, old, new = svs[by_sv], order[places[by_sv]], old[by_sv], new[by_sv]
-    _put_regions(txn, record, svs, regions[blocks], local[blocks], new)
     change = _summed(svs, new.astype(np.int64) - old)
     keys = make_keys(instance, TOTALS, _sv_bytes(change.svs))
+    # Before the rows of regions, of which a total below a version merge may have to be summed.
     totals = voxels_of(txn, instance, change.svs, view).astype(np.int64) + change.delta
+    _put_regions(txn, record, svs, regions[blocks], local[blocks], new)
     put_many(txn, keys, _split(totals.astype("<u8").tobytes(), totals), version, offset)
     changed = np.unique(blocks)
     values = [_block_value(counts, block) for block in changed]
@@ -211,7 +237,7 @@ def _put_regions(
     first[1:] = (svs[1:] != svs[:-1]) | (regions[1:] != regions[:-1]).any(axis=1)
     groups = np.flatnonzero(first)
     keys = make_keys(header.instance, REGIONS, _sv_bytes(svs[groups]), big_endian(regions[groups]))
-    before = [value or b"" for value in read_many(txn, keys, txn.view(header.version))]
+    before = [value or b"" for value in _read_rows(txn, keys, txn.view(header.version))]
     old = np.frombuffer(b"".join(before), np.uint8)
     out = np.empty(len(old) + 6 * len(svs), np.uint8)
     out_starts = np.empty(len(groups) + 1, np.int64)

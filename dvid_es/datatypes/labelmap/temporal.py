@@ -46,16 +46,14 @@ def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | N
         length = len(key)
         pair = seek(key + suffix)
         value = None
-        while pair is not None:
+        if pair is not None:
             row, value = pair
             if len(row) != length + 12 or not row.startswith(key):
                 value = None
-                break
-            version, sequence = unpack(row, length)
-            if UNBOUNDED - sequence <= bounds.get(0xFFFFFFFF - version, -1):
-                break
-            value = None
-            pair = txn.next()
+            else:
+                version, sequence = unpack(row, length)
+                if UNBOUNDED - sequence > bounds.get(0xFFFFFFFF - version, -1):
+                    value = versioned.read(txn, key, view)  # leaps over rows of other versions
         found.append(value or None)
     return found
 
