@@ -37,6 +37,8 @@ LABELMAP = Datatype(
     extents=endpoints_settings.extents_info,
     reads=endpoints_voxels.READS,
     conflicts=merging.conflicts,
-    help=Path(__file__).with_name("HELP.txt").read_text(),
+    help="".join(
+        Path(__file__).with_name(name).read_text() for name in ("HELP.txt", "HELP_BODIES.txt")
+    ),
     projections={**VOXEL_ROWS, **endpoints_bodies.PROJECTIONS},
 )
