@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.datatypes.labelmap import bodyrow, bodysets, indices
+from dvid_es.datatypes.labelmap import bodyrow, bodysets, indices, svindex
 from dvid_es.datatypes.labelmap.bodyrow import Body
 from dvid_es.datatypes.labelmap.mapping import Mapping
 from dvid_es.errors import InvalidRequest
@@ -82,16 +82,38 @@ class BodyReads:
             values = bodysets.read_values(self.txn, self.instance_id, labels, self.view)
             return bodysets.total_voxels(values)
         owners = self.mapping().map(labels)
-        out = np.zeros(len(labels), np.uint64)
-        for owner in np.unique(owners[owners > 0]).tolist():
-            body = self.body(owner)
-            if body is None:
-                continue
-            places = np.flatnonzero(owners == np.uint64(owner))
-            inside = bodysets.contains(self.txn, self.instance_id, body, labels[places])
-            places = places[inside]
-            out[places] = self._voxels(owner, body, labels[places])
+        out = svindex.voxels_of(self.txn, self.instance_id, labels, self.view)
+        for owner, places, inside, overridden in self._held(owners, labels):
+            out[places[~inside]] = 0
+            if overridden and inside.any():
+                body = self.body(owner)
+                assert body is not None
+                out[places[inside]] = self._voxels(owner, body, labels[places[inside]])
         return out.tolist()
+
+    def _held(
+        self, owners: Labels, svs: Labels
+    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.bool_], bool]]:
+        """Iterate over bodies: places of `svs`, whether it has each, and whether counts were posted.
+
+        Most bodies have one supervoxel, and those are not made objects of.
+        """
+        order = np.argsort(owners, kind="stable")
+        distinct, starts = np.unique(owners[order], return_index=True)
+        values = bodysets.read_values(self.txn, self.instance_id, distinct, self.view)
+        stops = np.append(starts[1:], len(order))
+        for owner, value, start, stop in zip(distinct, values, starts, stops, strict=True):
+            places = order[start:stop]
+            if value is None:
+                yield int(owner), places, np.zeros(len(places), bool), False
+                continue
+            _, members, whole, overridden = bodyrow.peek(value)
+            if whole is not None and members == 1:
+                inside = svs[places] == np.uint64(int.from_bytes(whole, "little"))
+            else:
+                body = bodyrow.decode(value)
+                inside = bodysets.contains(self.txn, self.instance_id, body, svs[places])
+            yield int(owner), places, inside, overridden
 
     def supervoxel_sizes(self, label: int) -> tuple[Labels, Labels] | None:
         """Return the supervoxels of a body, ascending, and the voxels of each; None if none."""
@@ -117,11 +139,9 @@ class BodyReads:
         labels, found = self.mapping().look_up(svs)
         if not verify:
             return labels
-        for place in np.flatnonzero(~found & (svs != 0)).tolist():
-            body = self.body(int(svs[place]))
-            one = svs[place : place + 1]
-            if body is None or not bodysets.contains(self.txn, self.instance_id, body, one)[0]:
-                labels[place] = 0
+        unknown = np.flatnonzero(~found & (svs != 0))
+        for _, places, inside, _ in self._held(svs[unknown], svs[unknown]):
+            labels[unknown[places[~inside]]] = 0
         return labels
 
     def listed(self, start: int, limit: int) -> Iterator[tuple[bytes, bytes]]:
