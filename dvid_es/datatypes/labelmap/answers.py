@@ -105,7 +105,7 @@ async def send_parts(
         await response.eof()
     except Exception:
         logger.exception("the answer to %s %s was cut short", request.method, request.path)
-        request.raw.transport.abort()
+        request.raw.transport.abort()  # type: ignore[attr-defined]
     finally:
         for task in ahead:
             task.cancel()  # type: ignore[attr-defined]

@@ -90,8 +90,8 @@ def find_list(
     if scale and not view.linear:
         places = coords_zyx.tolist()
         return [
-            _read_lower(txn, key, tuple(at), view)  # type: ignore[arg-type]
-            for key, at in zip(row_keys, places, strict=True)
+            _read_lower(txn, key, (z, y, x), view)
+            for key, (z, y, x) in zip(row_keys, places, strict=True)
         ]
     values = read_many(txn, row_keys, view)
     return [None if value is None else unpack_value(value) for value in values]

@@ -41,7 +41,7 @@ class Parents(NamedTuple):
     @property
     def partial(self) -> NDArray[np.bool_]:
         """Which keep octants of the blocks that they replace."""
-        return (self.children < 0).any(axis=1)
+        return np.any(self.children < 0, axis=1)
 
 
 def parents_of(coords_zyx: Coords) -> Parents:

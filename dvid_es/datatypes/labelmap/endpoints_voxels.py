@@ -141,7 +141,7 @@ def _block_parts(found: BlockSet, compression: str) -> Iterator[Part]:
     size = STREAMED_BLOCKS if compression == "blocks" else 8
     for start, stop in spans(len(found), size):
         part = found.part(start, stop)
-        yield lambda part=part: (part.stream(compression),)
+        yield partial(part.pieces, compression)
 
 
 async def post_blocks(request: NodeRequest) -> Any:

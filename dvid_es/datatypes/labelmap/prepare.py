@@ -6,7 +6,7 @@ sees it. Nothing here changes any state.
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def split_stream(body: bytes | memoryview) -> tuple[Coords, list[memoryview]]:
     return zyx, payloads
 
 
-def check_coords(coords_zyx: Coords) -> None:
+def check_coords(coords_zyx: NDArray[np.signedinteger[Any]]) -> None:
     """Refuse blocks that no index can name.
 
     Raises:

@@ -91,13 +91,17 @@ class BlockSet:
         """Return DVID's stream of blocks in a compression of GET blocks."""
         if compression == "blocks":
             return self.gzipped().stream()[0]
-        pieces = []
+        pieces: list[bytes] = []
         coords_xyz = np.ascontiguousarray(self.coords_zyx[:, ::-1], "<i4")
         out = np.empty(self.shape_zyx, np.uint64)
         for block, xyz in zip(self.label_blocks(), coords_xyz, strict=True):
             payload = compressed(labelblock.decode(block, out=out), compression)
             pieces += (xyz.tobytes(), len(payload).to_bytes(4, "little"), payload)
         return b"".join(pieces)
+
+    def pieces(self, compression: str) -> tuple[bytes]:
+        """Return `stream` as a part of an answer."""
+        return (self.stream(compression),)
 
     def label_blocks(self) -> list[bytes]:
         """Return the label blocks, with mapped tables."""
