@@ -181,3 +181,37 @@ def read_blocks(live: Any, node: str, label: int) -> dict[Any, dict[int, int]]:
     return {
         tuple(izyx.unpack_key(key)): dict(value.counts) for key, value in message.blocks.items()
     }
+
+
+def test_a_ghost_alone_can_be_cleaved_and_its_body_has_no_voxels(live: Any, node: str) -> None:
+    volume = np.zeros((32, 32, 32), np.uint64)
+    volume[:4], volume[4:8] = 3, 4
+    post_raw(live, node, volume)
+    live.ok("POST", f"{node}/mappings", mapping_ops({9999: 4}))
+    new = live.ok("POST", f"{node}/cleave/4", json_body=[9999]).json()["CleavedLabel"]
+    assert new == 5
+    assert live.ok("GET", f"{node}/mapping", json_body=[3, 4, 9999, 5]).json() == [3, 4, 5, 0]
+    assert live.ok("GET", f"{node}/existing-labels").json() == [3, 4, 5]
+    assert live.ok("GET", f"{node}/sizes", json_body=[3, 4, 5]).json() == [4096, 4096, 0]
+    for path in ("size", "supervoxels", "supervoxel-sizes", "sparsevol", "sparsevol-coarse"):
+        assert live.call("GET", f"{node}/{path}/5").status == 404
+    assert live.call("HEAD", f"{node}/sparsevol/5").status == 204
+    assert read_blocks(live, node, 5) == {}
+    assert read_blocks(live, node, 4) == {(0, 0, 0): {4: 4096}}
+    assert live.ok("GET", f"{node}/sparsevol/4").body
+    assert live.call("POST", f"{node}/merge", json_body=[4, 5]).status == 400
+    assert live.call("POST", f"{node}/cleave/5", json_body=[9999]).status == 400, "nothing remains"
+    assert live.call("POST", f"{node}/merge", json_body=[5, 4]).status == 200
+    assert read_blocks(live, node, 5) == {(0, 0, 0): {4: 4096}}
+
+
+def test_an_index_of_a_body_outside_of_the_key_range_is_refused(live: Any, node: str) -> None:
+    message = messages_pb2.LabelIndex(label=5)
+    message.blocks[1 << 63].counts[5] = 1
+    before = live.ok("GET", f"{node}/existing-labels").json()
+    for path, body in (
+        ("index/5", message.SerializeToString()),
+        ("indices", messages_pb2.LabelIndices(indices=[message]).SerializeToString()),
+    ):
+        assert live.call("POST", f"{node}/{path}", body).status == 400
+    assert live.ok("GET", f"{node}/existing-labels").json() == before
