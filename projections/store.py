@@ -8,6 +8,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import lmdb
@@ -21,6 +22,7 @@ from dvid_es.versions import View
 
 MAP_BYTES = 4 << 40
 _PROBE_BYTES = 16 << 20
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REPO_NUMBERS = b"\x00\x00\x00\x00"
 
 
@@ -75,6 +77,23 @@ class LmdbTxn:
                 if key >= end:
                     return
                 yield key[4:], value
+
+    def under(self, starts: Sequence[bytes]) -> tuple[list[Pair], list[int]]:
+        """Return the rows whose keys begin with `starts`, and how many belong to each."""
+        prefix, width = self.prefix, len(self.prefix)
+        found: list[Pair] = []
+        ends = [0]
+        with self._txn.cursor() as cursor:
+            set_range = cursor.set_range
+            for start in starts:
+                full = prefix + start
+                if set_range(full):
+                    for key, value in cursor:
+                        if not key.startswith(full):
+                            break
+                        found.append((key[width:], value))
+                ends.append(len(found))
+        return found, [stop - begin for begin, stop in pairwise(ends)]
 
     def view(self, version: int) -> View:
         """Return what a read at `version` sees in this state."""
@@ -216,8 +235,11 @@ class Store:
         A write cut short by a full disk and a sync that failed are the same error in LMDB. The first
         may be tried again; after the second nobody knows which pages the disk holds.
         """
-        full = isinstance(problem, lmdb.MapFullError | lmdb.DiskError)
-        if full or (os.strerror(errno.EIO) in str(problem) and not self._has_room()):
+        text = str(problem)
+        full = isinstance(problem, lmdb.MapFullError) or any(
+            os.strerror(number) in text for number in _NO_SPACE
+        )
+        if full or (os.strerror(errno.EIO) in text and not self._has_room()):
             return StorageFull(f"no space for the projections: {problem}")
         self._broken = f"the projections in {self.folder} cannot be written: {problem}"
         return WritesHalted(self._broken)
@@ -234,7 +256,7 @@ class Store:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as failed:
-            return failed.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            return failed.errno not in _NO_SPACE
         finally:
             probe.unlink(missing_ok=True)
         return True

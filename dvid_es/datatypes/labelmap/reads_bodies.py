@@ -101,7 +101,7 @@ class BodyReads:
         order = np.argsort(owners, kind="stable")
         distinct, starts = np.unique(owners[order], return_index=True)
         values = bodysets.read_values(self.txn, self.instance_id, distinct, self.view)
-        stops = np.append(starts[1:], len(order))
+        stops = np.append(starts, len(order))[1:]
         for owner, value, start, stop in zip(distinct, values, starts, stops, strict=True):
             places = order[start:stop]
             if value is None:
