@@ -1,9 +1,11 @@
 """One request to a data instance, a version, a repository or the server, resolved."""
 
 import asyncio
+import contextlib
 import hmac
 import json
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -116,9 +118,18 @@ class NodeRequest:
             self._txn = None
 
     async def in_thread(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
-        """Run heavy work in the pool of kernel threads."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.engine.pool, partial(work, *args, **named))
+        """Run heavy work in the pool of kernel threads.
+
+        When the client hangs up, this ends no sooner than the work: that may be using the
+        transaction of the request, which is ended next.
+        """
+        running = self.engine.pool.submit(partial(work, *args, **named))
+        try:
+            return await asyncio.shield(asyncio.wrap_future(running))
+        except asyncio.CancelledError:
+            if not running.cancel():
+                await _ended(running)
+            raise
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -211,6 +222,13 @@ class NodeRequest:
         if self.instance is not None and self.server.settings.allow_timing:
             headers["Timing-Allow-Origin"] = "*"
         return headers
+
+
+async def _ended(running: "Future[Any]") -> None:
+    """Wait for work that nobody wants any more."""
+    while not running.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([asyncio.wrap_future(running)])
 
 
 def json_response(value: Any, status: int = 200) -> HTTPResponse:

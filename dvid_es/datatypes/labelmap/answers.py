@@ -74,7 +74,7 @@ async def send_parts(
     The transaction of the request must have ended: a client may be slow. An error in the first part
     is an ordinary one; later the connection is cut, so that nobody takes half for the whole.
     """
-    waiting = iter(parts)
+    waiting = iter(() if request.method == "HEAD" else parts)
     ahead: deque[Awaitable[Any]] = deque()
     joiner = joiner or Plain()
 
