@@ -15,6 +15,7 @@ from typing import Any
 
 
 def plant(bug: str) -> None:
+    from dvid_es.errors import WritesHalted
     from dvid_es.projections.store import Store
     from dvid_es.writer import Writer
 
@@ -34,8 +35,12 @@ def plant(bug: str) -> None:
         Writer._make_durable = late  # type: ignore[method-assign]
         return
     if bug == "halts-when-full":
-        # Takes a write that a full disk cut short for a broken disk, so that a restart is needed.
-        Store._has_room = lambda self: True  # type: ignore[method-assign]
+        # Takes a full disk for a broken one, so that a restart is needed.
+        def broken(self: Store, problem: Exception) -> WritesHalted:
+            self._broken = str(problem)
+            return WritesHalted(self._broken)
+
+        Store._failure = broken  # type: ignore[method-assign]
         return
     raise ValueError(bug)
 
