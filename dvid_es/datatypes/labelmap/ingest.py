@@ -38,8 +38,9 @@ async def post_volume(request: NodeRequest, box: Box, compression: str) -> None:
         prepare.inflate_volume, request.body, compression, box.shape_zyx
     )
     counted = bool(instance.settings["IndexedLabels"])
+    wanted = prepare.Wanted(counted=counted, kept=instance.settings["MaxDownresLevel"] > 0)
     tasks = [
-        (volume, places[start:stop], shape, counted)
+        (volume, places[start:stop], shape, wanted)
         for start, stop in spans(len(coords), TASK_BLOCKS)
     ]
     prepared = await in_threads(request, prepare.prepare_boxes, tasks)
@@ -75,8 +76,10 @@ async def post_stream(
     if not payloads:
         return
     counted = indexed and scale == 0 and bool(instance.settings["IndexedLabels"])
+    kept = downres and instance.settings["MaxDownresLevel"] > 0
+    wanted = prepare.Wanted(counted=counted, kept=kept)
     tasks = [
-        (coords[start:stop], payloads[start:stop], shape, counted)
+        (coords[start:stop], payloads[start:stop], shape, wanted)
         for start, stop in spans(len(coords), TASK_BLOCKS)
     ]
     prepared = _joined(await in_threads(request, prepare.prepare_payloads, tasks))

@@ -5,6 +5,7 @@ sees it. Nothing here changes any state.
 """
 
 import struct
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ Labels = NDArray[np.uint64]
 RAW_BYTES_MAX = 3 << 30
 """Most bytes of voxels in one request or answer: 3 GiB. Source: dvid.MaxDataRequest."""
 
+BLOCK_BYTES_MAX = 4 << 30
+"""Most bytes of label blocks, inflated, in one request: 4 GiB, about 100,000 usual ones."""
+
 _HEAD = struct.Struct("<3iI")
 
 
@@ -31,7 +35,7 @@ class Prepared(NamedTuple):
     """One block, ready to be stored."""
 
     block: bytes
-    """DVID's compressed form, validated, without bytes behind its end."""
+    """DVID's compressed form, validated, without bytes behind its end; b"" if nobody needs it again."""
 
     stored: bytes
     highest: int
@@ -42,6 +46,31 @@ class Prepared(NamedTuple):
 
     voxels: NDArray[np.uint32] | None
     """uint32[n]."""
+
+
+class Wanted:
+    """What is wanted of the blocks of one request, and how much memory they may take."""
+
+    def __init__(self, *, counted: bool, kept: bool) -> None:
+        """Count voxels of labels, or keep the label blocks, or both."""
+        self.counted = counted
+        self.kept = kept
+        self._left = BLOCK_BYTES_MAX
+        self._lock = threading.Lock()
+
+    def spend(self, size: int) -> None:
+        """Note so many bytes of label blocks.
+
+        Raises:
+            InvalidRequest: the blocks of the request are too large in all.
+        """
+        with self._lock:
+            self._left -= size
+            if self._left < 0:
+                raise InvalidRequest(
+                    f"the blocks of one request may have {BLOCK_BYTES_MAX} bytes when they are"
+                    " inflated; nothing was stored: send them in parts"
+                )
 
 
 def split_stream(body: bytes | memoryview) -> tuple[Coords, list[memoryview]]:
@@ -98,12 +127,12 @@ def newest(coords_zyx: Coords) -> NDArray[np.int64]:
 
 
 def prepare_payloads(
-    coords_zyx: Coords, payloads: Sequence[memoryview], shape_zyx: Triple, counted: bool
+    coords_zyx: Coords, payloads: Sequence[memoryview], shape_zyx: Triple, wanted: Wanted
 ) -> list[Prepared]:
     """Return gzipped label blocks of a stream, ready to be stored.
 
     Raises:
-        InvalidRequest: a payload is not a gzipped label block of this shape.
+        InvalidRequest: a payload is not a gzipped label block of this shape, or all are too large.
     """
     z, y, x = shape_zyx
     # A table of twice as many labels as voxels, and 512 labels in every sub-block.
@@ -116,7 +145,8 @@ def prepare_payloads(
         except InvalidRequest as problem:
             z, y, x = at.tolist()
             raise InvalidRequest(f"block ({x}, {y}, {z}): {problem}; nothing was stored") from None
-        prepared.append(_prepared(block if length == len(block) else block[:length], counted))
+        wanted.spend(len(block))
+        prepared.append(_prepared(block if length == len(block) else block[:length], wanted))
     return prepared
 
 
@@ -132,22 +162,23 @@ def _gunzip(payload: memoryview, bytes_max: int) -> bytes:
 
 
 def prepare_boxes(
-    volume: Labels, starts_zyx: Coords, shape_zyx: Triple, counted: bool
+    volume: Labels, starts_zyx: Coords, shape_zyx: Triple, wanted: Wanted
 ) -> list[Prepared]:
     """Return the blocks that begin at int32[n, 3] places of a volume, ready to be stored."""
     return [
-        _prepared(labelblock.encode_from(volume, tuple(start), shape_zyx), counted)
+        _prepared(labelblock.encode_from(volume, tuple(start), shape_zyx), wanted)
         for start in starts_zyx.tolist()
     ]
 
 
-def _prepared(block: bytes, counted: bool) -> Prepared:
+def _prepared(block: bytes, wanted: Wanted) -> Prepared:
     highest = int(labelblock.table(block).max())
     stored = storedblock.store(block)
-    if not counted:
-        return Prepared(block, stored, highest, None, None)
+    kept = block if wanted.kept else b""
+    if not wanted.counted:
+        return Prepared(kept, stored, highest, None, None)
     labels, voxels = labelblock.counts(block)
-    return Prepared(block, stored, highest, labels, voxels.astype(np.uint32))
+    return Prepared(kept, stored, highest, labels, voxels.astype(np.uint32))
 
 
 def inflate_volume(body: bytes | memoryview, compression: str, shape_zyx: Triple) -> Labels:

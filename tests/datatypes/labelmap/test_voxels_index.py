@@ -11,6 +11,7 @@ import pytest
 from dvid_es.bootstrap import make_projector
 from dvid_es.datatypes.labelmap import LABELMAP, blocks, prepare, svindex, temporal
 from dvid_es.datatypes.labelmap.events_voxels import BlocksPut
+from dvid_es.errors import InvalidRequest
 from dvid_es.events import Header, Record
 from dvid_es.geometry import Box
 from dvid_es.projections import catalog, versioned
@@ -23,6 +24,7 @@ from tests.datatypes.labelmap import voxel_oracle as oracle
 from tests.datatypes.labelmap.voxel_oracle import Segmentation
 
 SEG = 1
+COUNTED = prepare.Wanted(counted=True, kept=False)
 Contents = dict[tuple[int, int, int], np.ndarray]
 
 
@@ -48,7 +50,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def event(contents: Contents, **more: Any) -> BlocksPut:
     coords = np.array(sorted(contents), np.int32)
     payloads = [memoryview(oracle.packed(contents[tuple(at)])) for at in coords.tolist()]
-    prepared = prepare.prepare_payloads(coords, payloads, (16, 16, 16), True)
+    prepared = prepare.prepare_payloads(coords, payloads, (16, 16, 16), COUNTED)
     return BlocksPut(
         scale=0,
         coords=coords.astype("<i4").tobytes(),
@@ -155,7 +157,7 @@ def test_counts_survive_their_bytes() -> None:
     contents = [oracle.cells((16, 16, 16), n, n) for n in (1, 4, 9)] + [np.zeros((16, 16, 16), "u8")]
     payloads = [memoryview(oracle.packed(cube.astype(np.uint64))) for cube in contents]
     coords = np.zeros((4, 3), np.int32)
-    prepared = prepare.prepare_payloads(coords, payloads, (16, 16, 16), True)
+    prepared = prepare.prepare_payloads(coords, payloads, (16, 16, 16), COUNTED)
     counts = prepare.join_counts(prepared)
     again = prepare.counts_of(prepare.counts_bytes(counts), 4)
     for mine, other in zip(counts, again, strict=True):
@@ -279,3 +281,19 @@ def test_rows_rebuilt_from_the_log_are_the_same_bytes(run_server: Any, tmp_path:
     with run_server(settings) as live:
         shown = Segmentation(live, root).read(volume.shape)
         assert (shown == expected_volume).all(), "the same after a restart"
+
+
+def test_a_request_whose_blocks_are_too_large_in_all_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prepare, "BLOCK_BYTES_MAX", 5 * 24)
+    payload = memoryview(oracle.packed(np.zeros((16, 16, 16), np.uint64)))
+    coords = np.zeros((6, 3), np.int32)
+    for number in (5, 6):
+        wanted = prepare.Wanted(counted=False, kept=True)
+        given = coords[:number], [payload] * number, (16, 16, 16), wanted
+        if number == 5:
+            assert len(prepare.prepare_payloads(*given)) == 5
+        else:
+            with pytest.raises(InvalidRequest, match="in parts"):
+                prepare.prepare_payloads(*given)
