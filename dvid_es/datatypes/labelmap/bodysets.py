@@ -41,6 +41,8 @@ def body_key(instance_id: int, body: int) -> bytes:
 
 def body_keys(instance_id: int, bodies: Labels) -> list[bytes]:
     """Return the keys of bodies, without suffix."""
+    if len(bodies) < 16:
+        return [body_key(instance_id, body) for body in bodies.tolist()]
     columns = np.ascontiguousarray(bodies, ">u8").view(np.uint8).reshape(len(bodies), 8)
     return make_keys(instance_id, BODIES, columns)
 

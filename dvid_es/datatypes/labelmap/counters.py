@@ -7,13 +7,14 @@ Source: newLabel and updateMaxLabel in datatype/labelmap/labelmap.go (janelia-fl
 """
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from dvid_es.errors import InvalidRequest
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
-from dvid_es.versions import View, split_suffix
+from dvid_es.versions import View, row_suffix, split_suffix
 
 COUNTERS = 86
 """Kind of these rows."""
@@ -52,28 +53,51 @@ def effective_max(txn: ReadTxn, instance_id: int, view: View) -> int | None:
 
     A low entry of the version itself does not hide a higher one of an ancestor.
     """
+    return max(_entries(txn, instance_id, view), default=None)
+
+
+def _entries(txn: ReadTxn, instance_id: int, view: View) -> Iterator[int]:
+    """Iterate over the highest labels of the versions that a view sees, the newest version first.
+
+    Those of one version only rise, so its newest one that is seen is the highest.
+    """
     key = _max_key(instance_id)
-    highest = None
-    for row, value in txn.scan(key, key + b"\xff" * (versioned.SUFFIX_BYTES + 1)):
-        version, sequence = split_suffix(row)
-        if sequence <= view.bounds.get(version, -1):
-            highest = max(highest or 0, int.from_bytes(value, "little"))
-    return highest
+    pair = txn.seek(key)
+    while pair is not None and pair[0].startswith(key):
+        version, sequence = split_suffix(pair[0])
+        bound = view.bounds.get(version, -1)
+        if sequence <= bound:
+            yield int.from_bytes(pair[1], "little")
+        elif bound >= 0:
+            pair = txn.seek(key + row_suffix(version, bound))
+            continue
+        pair = txn.seek(key + row_suffix(version, 0) + b"\0")
 
 
 def raise_max(txn: WriteTxn, instance_id: int, version: int, label: int, sequence: int) -> None:
     """Raise the highest label of a version, and of the instance, to at least `label`."""
-    highest = effective_max(txn, instance_id, txn.view(version))
-    if highest is None or label > highest:
-        value = label.to_bytes(8, "little")
-        versioned.put(txn, _max_key(instance_id), version, sequence, value)
+    _raise_version(txn, instance_id, version, label, sequence)
     common = read_common(txn, instance_id)
     if label > common.repo_max:
         put_common(txn, instance_id, common._replace(repo_max=label))
 
 
-def allocate(txn: ReadTxn, instance_id: int, count: int = 1) -> tuple[int, int]:
+def _raise_version(
+    txn: WriteTxn, instance_id: int, version: int, label: int, sequence: int
+) -> None:
+    view = txn.view(version)
+    entries = _entries(txn, instance_id, view)
+    # An entry includes what was inherited when it was written, so the first one nearly always decides.
+    highest = next(entries, 0) if view.linear else max(entries, default=0)
+    if label > highest:
+        value = label.to_bytes(8, "little")
+        versioned.put(txn, _max_key(instance_id), version, sequence, value)
+
+
+def allocate(txn: ReadTxn, instance_id: int, count: int = 1, beyond: int = 0) -> tuple[int, int]:
     """Return the first and the last of `count` new labels; nothing changes until they are taken.
+
+    They are higher than `beyond`.
 
     Labels that any version knows as body or supervoxel are passed over.
 
@@ -81,7 +105,7 @@ def allocate(txn: ReadTxn, instance_id: int, count: int = 1) -> tuple[int, int]:
         InvalidRequest: there are no such labels left below the ceiling or 2**64 - 1.
     """
     common = read_common(txn, instance_id)
-    begin = (common.next_label or common.repo_max) + 1
+    begin = max(common.next_label or common.repo_max, beyond) + 1
     limit = LAST_LABEL
     if common.next_label and common.ceiling:
         limit = min(limit, common.ceiling)
@@ -101,17 +125,19 @@ def allocate(txn: ReadTxn, instance_id: int, count: int = 1) -> tuple[int, int]:
     )
 
 
+def is_used(txn: ReadTxn, instance_id: int, label: int) -> bool:
+    """Say whether any version knows a label as body or supervoxel."""
+    return _used(txn, instance_id, label, label) is not None
+
+
 def take(txn: WriteTxn, instance_id: int, version: int, end: int, sequence: int) -> None:
     """Note that all labels up to `end` are given out."""
     common = read_common(txn, instance_id)
     if common.next_label:
         put_common(txn, instance_id, common._replace(next_label=max(end, common.next_label)))
-        highest = effective_max(txn, instance_id, txn.view(version))
-        if highest is None or end > highest:
-            value = end.to_bytes(8, "little")
-            versioned.put(txn, _max_key(instance_id), version, sequence, value)
-        return
-    raise_max(txn, instance_id, version, end, sequence)
+        _raise_version(txn, instance_id, version, end, sequence)
+    else:
+        raise_max(txn, instance_id, version, end, sequence)
 
 
 def put_common(txn: WriteTxn, instance_id: int, common: Common) -> None:

@@ -40,15 +40,24 @@ class Rows(NamedTuple):
 
 
 def rows_of(
-    txn: ReadTxn, instance_id: int, label: int, body: Body, svs: Labels, view: View
+    txn: ReadTxn,
+    instance_id: int,
+    label: int,
+    body: Body,
+    svs: Labels,
+    view: View,
+    used: dict[int, int] | None = None,
 ) -> Rows:
-    """Return the blocks of some supervoxels (uint64[n], ascending) of a body."""
+    """Return the blocks of some supervoxels (uint64[n], ascending) of a body.
+
+    `used` is that of `svindex.read_many_blocks`.
+    """
     posted = overrides.read(txn, instance_id, label, view) if body.overridden else {}
     posted = {sv: rows for sv, rows in posted.items() if member(np.array([sv], np.uint64), svs)[0]}
     indexed = svs
     if posted:
         indexed = svs[~member(svs, np.array(sorted(posted), np.uint64))]
-    starts, coords, counts = svindex.read_many_blocks(txn, instance_id, indexed, view)
+    starts, coords, counts = svindex.read_many_blocks(txn, instance_id, indexed, view, used)
     owners = np.repeat(indexed, np.diff(starts))
     if not posted:
         return Rows(owners, coords, counts)
@@ -80,10 +89,14 @@ def assemble(txn: ReadTxn, instance_id: int, label: int, view: View) -> LabelInd
     if body is None:
         return None
     svs = bodysets.supervoxels(txn, instance_id, body)
-    rows = rows_of(txn, instance_id, label, body, svs, view)
+    used: dict[int, int] = {}
+    rows = rows_of(txn, instance_id, label, body, svs, view, used)
 
     def blocks_of(holder: int, moved: Labels, then: View) -> Coords:
         state = bodysets.read(txn, instance_id, holder, then) or Body()
+        plain = view.linear and not (body.overridden or state.overridden)
+        if plain and _same_then(used, then) and member(moved, svs).all():
+            return rows.coords_zyx[member(rows.svs, moved)]
         return rows_of(txn, instance_id, holder, state, moved, then).coords_zyx
 
     keys = izyx.pack_keys(rows.coords_zyx)
@@ -108,6 +121,11 @@ def assemble(txn: ReadTxn, instance_id: int, label: int, view: View) -> LabelInd
         last_mod_user=last.user,
         last_mod_app=last.app,
     )
+
+
+def _same_then(used: dict[int, int], then: View) -> bool:
+    """Say whether no row that decided a read was written after an earlier state."""
+    return all(sequence <= then.bounds.get(version, -1) for version, sequence in used.items())
 
 
 # -- posting ---------------------------------------------------------------------------------

@@ -186,6 +186,9 @@ def choose(candidates: list[tuple[int, int, int]], view: View) -> int:
 
 def entry_keys(instance_id: int, svs: Labels) -> list[bytes]:
     """Return the keys of the entries of supervoxels, without suffix."""
+    if len(svs) < 16:
+        prefix = instance_key(instance_id, ENTRIES)
+        return [prefix + sv.to_bytes(8, "big") for sv in svs.tolist()]
     columns = np.ascontiguousarray(svs, ">u8").view(np.uint8).reshape(len(svs), 8)
     return make_keys(instance_id, ENTRIES, columns)
 

@@ -20,6 +20,9 @@ from dvid_es.versions import View
 MESSAGE_BYTES_MAX = 980 * 1024
 """Longer records have their supervoxels in a blob."""
 
+_LONG_CLEAVE = 40_000
+"""Fewer supervoxels, of at most 21 bytes each, never make a record too long."""
+
 MUTATIONS = 87
 """Kind of the rows: version u32, sequence u64."""
 
@@ -51,6 +54,9 @@ def put_cleave(txn: WriteTxn, record: Record, facts: Facts, sizes: Facts) -> Non
 
     The blob is the whole record of the start of the cleave, which has no sizes yet.
     """
+    if len(facts["CleavedSupervoxels"]) < 8 * _LONG_CLEAVE:
+        put(txn, record, "cleave-complete", {**facts, **sizes})
+        return
     header = record.header
     start = Entry("cleave", header.mutation_id, record.time_ns, header.user, header.app, facts)
     text = to_json(start, txn.repo.graph.by_id[header.version].uuid).encode()
