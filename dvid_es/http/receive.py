@@ -6,13 +6,65 @@ Here the operating system writes the body to where it stays.
 """
 
 import asyncio
+import threading
+import weakref
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sanic import Request
 
 LARGE_BYTES = 1 << 20
 """Bodies from this size on are received here, for handlers that take a buffer for bytes."""
+
+KEPT_BYTES = 256 << 20
+"""Most memory that is kept for the next bodies."""
+
+KEPT_SECONDS = 20.0
+"""How long it is kept without another large body."""
+
+
+class Buffers:
+    """Memory of bodies that nobody looks at any more, for those that follow soon.
+
+    Who writes a volume sends many bodies of one size, and fresh pages are cleared by the operating
+    system, which takes as long as receiving does.
+    """
+
+    def __init__(self) -> None:
+        """Keep nothing yet."""
+        self._kept: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
+        self._taken = 0
+
+    def take(self, length: int) -> memoryview:
+        """Return memory for a body, which comes back when the last view of it is gone."""
+        with self._lock:
+            self._taken += 1
+            fits = [place for place, one in enumerate(self._kept) if one.nbytes == length]
+            # numpy asks for huge pages, which bytearray does not.
+            memory = self._kept.pop(fits[-1]) if fits else np.empty(length, np.uint8)
+        loop = asyncio.get_running_loop()
+        loop.call_later(KEPT_SECONDS, self._forget, self._taken)
+        lease = memory[:]
+        weakref.finalize(lease, self._give, memory).atexit = False
+        return memoryview(lease)
+
+    def _give(self, memory: NDArray[np.uint8]) -> None:
+        """Keep memory that came back; any thread may have held its last view."""
+        with self._lock:
+            self._kept.append(memory)
+            while sum(one.nbytes for one in self._kept) > KEPT_BYTES:
+                self._kept.pop(0)
+
+    def _forget(self, taken: int) -> None:
+        """Let go of all if nothing was taken since."""
+        with self._lock:
+            if taken == self._taken:
+                self._kept.clear()
+
+
+BUFFERS = Buffers()
 
 
 def announced_bytes(raw: Request) -> int:
@@ -23,8 +75,7 @@ def announced_bytes(raw: Request) -> int:
 
 async def receive_into_buffer(raw: Request, length: int) -> memoryview:
     """Return a body of `length` bytes, as its header announced and Sanic enforces."""
-    # numpy asks for huge pages, which bytearray does not.
-    body = memoryview(np.empty(length, np.uint8))
+    body = BUFFERS.take(length)
     at = 0
     stream: Any = raw.stream
     assert stream is not None, "the body was received before"

@@ -5,6 +5,8 @@ import socket
 import numpy as np
 import pytest
 
+from dvid_es.http.receive import KEPT_BYTES, Buffers
+
 VOXELS = np.arange(64**3, dtype=np.uint64).reshape(64, 64, 64) // 4096 + 1
 BODY = VOXELS.tobytes()
 
@@ -76,3 +78,29 @@ def test_a_client_that_hangs_up_within_a_large_body_changes_nothing(live, node):
         with connection.makefile("rb") as file:
             assert status(file) == 200
     assert voxels(live, node) == BODY
+
+
+async def test_memory_is_used_again_only_when_nobody_sees_it():
+    buffers = Buffers()
+    first = buffers.take(100)
+    first[:] = bytes(range(100))
+    part = np.frombuffer(first[10:20], np.uint8).reshape(2, 5)
+    del first
+    other = buffers.take(100)
+    other[:] = bytes(100)
+    assert part.tobytes() == bytes(range(10, 20))
+    del part
+    again = buffers.take(100)
+    assert bytes(again) == bytes(range(100))
+    assert len(buffers.take(101)) == 101
+
+
+async def test_memory_that_is_kept_is_bounded_and_let_go():
+    buffers = Buffers()
+    taken = [buffers.take(KEPT_BYTES // 4) for _ in range(6)]
+    taken.clear()
+    assert sum(one.nbytes for one in buffers._kept) == KEPT_BYTES
+    buffers._forget(5)
+    assert buffers._kept
+    buffers._forget(6)
+    assert not buffers._kept
