@@ -45,6 +45,9 @@ class ReadTxn(Protocol):
     def scan(self, start: bytes, stop: bytes) -> Iterator[Pair]:
         """Iterate over the rows of [start, stop) in order of their keys."""
 
+    def under(self, starts: Sequence[bytes]) -> tuple[list[Pair], list[int]]:
+        """Return the rows whose keys begin with `starts`, and how many belong to each."""
+
     def view(self, version: int) -> View:
         """Return what a read at `version` sees in this state (as of the request's sequence)."""
 

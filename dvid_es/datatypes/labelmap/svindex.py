@@ -11,7 +11,7 @@ A write changes the index by the difference to what its blocks added before, so 
 written twice change nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,10 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.datatypes.labelmap import posted_counts, svmerged, voxels
+from dvid_es.datatypes.labelmap import posted_counts, regionrows, svmerged, voxels
 from dvid_es.datatypes.labelmap.temporal import SIGN, big_endian, make_keys, put_many, read_many
 from dvid_es.events import Record
-from dvid_es.projections import versioned
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View
 
@@ -76,32 +75,36 @@ def read_blocks(
 
 
 def read_many_blocks(
-    txn: ReadTxn, instance_id: int, svs: Labels, view: View
+    txn: ReadTxn, instance_id: int, svs: Labels, view: View, used: dict[int, int] | None = None
 ) -> tuple[NDArray[np.int64], Coords, NDArray[np.uint32]]:
     """Return the blocks of several supervoxels.
+
+    Args:
+        txn: state to read.
+        instance_id: of the labelmap.
+        svs: uint64[n].
+        view: what is seen.
+        used: if given and the view is linear, the highest sequence of each version whose rows were
+            decisive is put here: another linear view of the same versions that has all of these
+            within its bounds sees the same.
 
     Returns:
         starts int64[len(svs) + 1], blocks int32[n, 3] (ZYX), counts uint32[n]: those of svs[i] are
         [starts[i] : starts[i + 1]], region after region, in ZYX order inside of a region.
     """
     firsts = make_keys(instance_id, REGIONS, _sv_bytes(svs))
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    per_sv = np.zeros(len(svs) + 1, np.int64)
-    for i, first in enumerate(firsts):
-        # No coordinate reaches the highest region, so this is behind all rows of the supervoxel.
-        for key, value in _region_rows(txn, first, first + b"\xff" * 13, view):
-            keys.append(key[-12:])
-            values.append(value)
-        per_sv[i + 1] = len(keys)
-    starts = _starts([len(value) for value in values])
-    data = np.frombuffer(b"".join(values), np.uint8)
+    rows = (regionrows.read if view.linear else _merged_rows)(txn, firsts, view)
+    if used is not None:
+        used.update(rows.decisive)
+    starts = _starts([len(value) for value in rows.values])
+    data = np.frombuffer(b"".join(rows.values), np.uint8)
     n = len(data) // 6
     local, counts = np.empty(n, np.int64), np.empty(n, np.uint32)
     voxels.split_rows(data, starts, local, counts)
-    regions = np.frombuffer(b"".join(keys), ">u4").reshape(-1, 3).astype(np.int64) - SIGN
-    coords = np.repeat(regions << REGION_BITS, np.diff(starts) // 6, axis=0)
+    coords = np.repeat((rows.regions - SIGN) << REGION_BITS, np.diff(starts) // 6, axis=0)
     coords += np.stack((local >> 8, local >> 4 & _INSIDE, local & _INSIDE), axis=-1)
+    per_sv = np.zeros(len(svs) + 1, np.int64)
+    np.cumsum(rows.counts, out=per_sv[1:])
     return starts[per_sv] // 6, coords.astype(np.int32), counts
 
 
@@ -122,17 +125,22 @@ def _read_rows(txn: ReadTxn, keys: Sequence[bytes], view: View) -> Sequence[byte
     return [merged(txn, _KINDS, key, view) for key in keys]
 
 
-def _region_rows(
-    txn: ReadTxn, start: bytes, stop: bytes, view: View
-) -> Iterator[tuple[bytes, bytes]]:
-    """Iterate over keys and values of rows of kind 65."""
-    if view.linear:
-        yield from versioned.scan(txn, start, stop, view)
-        return
-    keys = svmerged.region_keys(txn, start, stop, view)
-    for key, value in zip(keys, _read_rows(txn, keys, view), strict=True):
-        if value is not None:
-            yield key, value
+def _merged_rows(txn: ReadTxn, firsts: Sequence[bytes], view: View) -> regionrows.RegionRows:
+    """Return the rows that `regionrows.read` does, below a version merge."""
+    counts: list[int] = []
+    regions: list[bytes] = []
+    values: list[bytes] = []
+    for first in firsts:
+        # No coordinate reaches the highest region, so this is behind all rows of the supervoxel.
+        keys = svmerged.region_keys(txn, first, first + b"\xff" * 13, view)
+        before = len(values)
+        for key, value in zip(keys, _read_rows(txn, keys, view), strict=True):
+            if value is not None:
+                regions.append(key[-12:])
+                values.append(value)
+        counts.append(len(values) - before)
+    places = np.frombuffer(b"".join(regions), ">u4").reshape(-1, 3).astype(np.int64)
+    return regionrows.RegionRows(np.array(counts, np.int64), places, values, {})
 
 
 def read_counts(txn: ReadTxn, instance_id: int, coords_zyx: Coords, view: View) -> Counts:
