@@ -15,6 +15,7 @@ from dvid_es.datatypes.labelmap import (
     endpoints_indices,
     endpoints_labels,
     endpoints_sparse,
+    indexcache,
     mapping,
     mappinglist,
     mapruns,
@@ -235,5 +236,6 @@ PROJECTIONS = {
     mutationlog.MUTATIONS: "mutation records",
     overrides.OVERRIDES: "posted counts",
     posted_counts.POSTED: "posted indices",
+    indexcache.LAST_CHANGE: "last change of the supervoxel index",
 }
 """Kinds of rows of this half, and their names."""

@@ -43,10 +43,10 @@ async def get_index(request: NodeRequest) -> Any:
     if request.args.get("mutid"):
         raise NotFound("")  # as a DVID without a cache of old indices: ask with ?at= instead
     txn, instance_id, view = request.txn, request.instance.id, request.view
-    index = await request.in_thread(indices.assemble, txn, instance_id, label, view)
-    if index is None:
+    message = await request.in_thread(indices.encoded, txn, instance_id, label, view)
+    if message is None:
         raise NotFound("")
-    return octets(labelindex.encode(index))
+    return octets(message)
 
 
 async def post_index(request: NodeRequest) -> Any:
@@ -81,8 +81,7 @@ def _encoded(request: NodeRequest, labels: list[int]) -> list[bytes | None]:
     found: list[bytes | None] = []
     size = 0
     for label in labels:
-        index = indices.assemble(request.txn, request.instance.id, label, request.view)
-        found.append(None if index is None else labelindex.encode(index))
+        found.append(indices.encoded(request.txn, request.instance.id, label, request.view))
         size += len(found[-1] or b"")
         if size > ANSWER_BYTES_MAX:
             raise InvalidRequest("these indices have more than 3 GiB: ask for fewer at a time")

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap import bodyrow, bodysets, mapping, overrides, surfaces, svindex
 from dvid_es.datatypes.labelmap.bodyrow import Body
+from dvid_es.datatypes.labelmap.indexcache import note_change
 from dvid_es.datatypes.labelmap.temporal import put_many
 from dvid_es.events import Record
 from dvid_es.projections import versioned
@@ -26,6 +27,7 @@ def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray
     A supervoxel belongs to the body that has it; a new one to the body that it maps to, and one that
     is retired to none.
     """
+    note_change(txn, record)
     if not len(svs):
         return
     header = record.header

@@ -18,7 +18,8 @@ from dvid_es.datatypes.labelmap import (
     svindex,
 )
 from dvid_es.datatypes.labelmap.bodyrow import Body, Last
-from dvid_es.datatypes.labelmap.labelsets import member
+from dvid_es.datatypes.labelmap.indexcache import CACHE, last_change, note_change
+from dvid_es.datatypes.labelmap.labelsets import member, without
 from dvid_es.events import Record
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View
@@ -83,6 +84,22 @@ def voxels_of(
     return voxels
 
 
+def encoded(txn: ReadTxn, instance_id: int, label: int, view: View) -> bytes | None:
+    """Return the LabelIndex message of a body, or None if there is no such body."""
+    key = CACHE.key(txn, instance_id, label, view)
+    found = None if key is None else CACHE.get(key)
+    if found is not None:
+        return found
+    index = assemble(txn, instance_id, label, view)
+    if index is None:
+        return None
+    message = labelindex.encode(index)
+    packs = getattr(txn, "packs", None)
+    if key is not None and packs is not None:
+        CACHE.put(key, packs, message)
+    return message
+
+
 def assemble(txn: ReadTxn, instance_id: int, label: int, view: View) -> LabelIndex | None:
     """Return the index of a body, or None if there is no such body."""
     body = bodysets.read(txn, instance_id, label, view)
@@ -92,12 +109,20 @@ def assemble(txn: ReadTxn, instance_id: int, label: int, view: View) -> LabelInd
     used: dict[int, int] = {}
     rows = rows_of(txn, instance_id, label, body, svs, view, used)
 
+    changed = last_change(txn, instance_id)
+
     def blocks_of(holder: int, moved: Labels, then: View) -> Coords:
-        state = bodysets.read(txn, instance_id, holder, then) or Body()
-        plain = view.linear and not (body.overridden or state.overridden)
-        if plain and _same_then(used, then) and member(moved, svs).all():
-            return rows.coords_zyx[member(rows.svs, moved)]
-        return rows_of(txn, instance_id, holder, state, moved, then).coords_zyx
+        left = moved
+        here = np.empty((0, 3), np.int32)
+        if then.sequence >= changed:
+            # Nothing has moved in space since, so what the body has still lies where it lay.
+            here = rows.coords_zyx[member(rows.svs, moved)]
+            left = without(moved, svs)
+        if len(left):
+            state = bodysets.read(txn, instance_id, holder, then) or Body()
+            away = rows_of(txn, instance_id, holder, state, left, then).coords_zyx
+            here = np.concatenate([here, away])
+        return here
 
     keys = izyx.pack_keys(rows.coords_zyx)
     mutids = None
@@ -135,6 +160,7 @@ def store(txn: WriteTxn, record: Record, message: bytes) -> None:
     """Fold a LabelIndices message: one body after the other."""
     found = labelindex.decode_all(message)
     posted_counts.mark(txn, record.header.instance)
+    note_change(txn, record)
     fresh = _import_fresh(txn, record, found)
     highest = 0
     for index in found:
