@@ -111,6 +111,7 @@ HOMES = {
     "numba": ("dvid_es/codecs/", "dvid_es/datatypes/*/kernels*.py", "dvid_es/datatypes/*/voxels.py"),
     "llvmlite": ("dvid_es/codecs/", "dvid_es/datatypes/*/kernels*.py"),
     "google_crc32c": ("logs/checksums.py",),
+    "PIL": ("dvid_es/codecs/images.py",),
     "crackle": ("dvid_es/bench/",),
     "click": ("dvid_es/cli/", "dvid_es/bench/"),
     "uvloop": ("dvid_es/http/serving.py",),

@@ -11,6 +11,7 @@ KERNEL_MODULES = (
     "labelblock_kernels",
     "labelindex_kernels",
     "labelremap",
+    "murmur",
     "neuroglancer_kernels",
     "rle_kernels",
     "storedblock_kernels",

@@ -4,6 +4,7 @@ Everything that inflates is bounded by the caller: no answer is longer than was 
 """
 
 import struct
+from collections.abc import Iterable
 
 import lz4.block
 from isal import igzip_lib, isal_zlib
@@ -61,6 +62,13 @@ def gzip_decompress(data: Buffer, max_bytes: int) -> bytes:
 def deflate_raw(data: Buffer, level: int = LEVEL) -> bytes:
     """Return a raw deflate stream (no header, no checksum)."""
     return igzip_lib.compress(data, level, igzip_lib.COMP_DEFLATE)
+
+
+def zlib_join(pieces: Iterable[Buffer], level: int = LEVEL) -> bytes:
+    """Return one zlib stream of pieces that follow each other."""
+    stream = isal_zlib.compressobj(level)
+    parts = [stream.compress(piece) for piece in pieces]
+    return b"".join((*parts, stream.flush()))
 
 
 def inflate_raw(data: Buffer, max_bytes: int) -> bytes:

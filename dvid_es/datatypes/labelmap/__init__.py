@@ -6,6 +6,7 @@ from dvid_es.datatypes.labelmap import (
     blocks,
     endpoints_bodies,
     endpoints_settings,
+    endpoints_slices,
     endpoints_voxels,
     extents,
     fold_voxels,
@@ -29,6 +30,7 @@ LABELMAP = Datatype(
     endpoints={
         **endpoints_settings.ENDPOINTS,
         **endpoints_voxels.ENDPOINTS,
+        **endpoints_slices.ENDPOINTS,
         **endpoints_bodies.ENDPOINTS,
     },
     folds={**fold_voxels.FOLDS, **endpoints_bodies.FOLDS},

@@ -29,51 +29,50 @@ POINT_BLOCKS = 32
 """Blocks whose points one task looks up."""
 
 
-def _mapping(request: NodeRequest) -> Any:
+def _mapping(request: NodeRequest, supervoxels: bool) -> Any:
     return reads_voxels.mapping_for(
-        request.txn, request.instance.id, request.view, request.flag("supervoxels")
+        request.txn, request.instance.id, request.view, supervoxels
     )
 
 
-def _found(request: NodeRequest, scale: int, coords: Any, found: Any) -> BlockSet:
+def _found(request: NodeRequest, coords: Any, found: Any, supervoxels: bool) -> BlockSet:
     """Return the blocks of a read, after which its transaction may end."""
-    chosen = BlockSet(
-        request.stream.packs, _mapping(request), block_shape(request.instance), coords, found
-    )
+    mapping = _mapping(request, supervoxels)
+    shape = block_shape(request.instance)
+    chosen = BlockSet(request.stream.packs, mapping, shape, coords, found)
     if not request.view.linear:
         chosen.settle()
     return chosen
 
 
-def _find_box(request: NodeRequest, scale: int, box: Box) -> BlockSet:
+def find_box(request: NodeRequest, scale: int, box: Box, supervoxels: bool) -> BlockSet:
+    """Return the blocks that cover a box of voxels; the request's transaction may end then."""
     covering = box.blocks(block_shape(request.instance))
     coords, found = blocks.find_box(
         request.txn, request.instance.id, scale, covering, request.view
     )
-    return _found(request, scale, coords, found)
+    return _found(request, coords, found, supervoxels)
 
 
 def _find_list(request: NodeRequest, scale: int, coords: Any) -> BlockSet:
     found = blocks.find_list(request.txn, request.instance.id, scale, coords, request.view)
     there = [place for place, block in enumerate(found) if block is not None]
-    return _found(request, scale, coords[there], [found[place] for place in there])
+    chosen = [found[place] for place in there]
+    return _found(request, coords[there], chosen, request.flag("supervoxels"))
 
 
 # -- raw -------------------------------------------------------------------------------------
 
 
-async def get_raw(request: NodeRequest) -> Any:
-    """Answer a box of voxels: GET raw or isotropic, three dimensions."""
-    words = parse.need_words(request, 3, f"{request.path} needs shape, size and offset")
-    if parse.parse_shape(words[0]) != parse.VOLUME:
-        raise InvalidRequest("slices are not served by this server: ask for a volume, 0_1_2")
-    box = parse.limit_voxels(parse.parse_box(words[1], words[2]))
+async def get_volume(request: NodeRequest) -> Any:
+    """Answer a box of voxels: GET raw or isotropic of shape 0_1_2."""
+    box = parse.limit_voxels(parse.parse_box(*request.words[1:3]))
     compression = parse.parse_compression(request, parse.READ_COMPRESSIONS)
     scale = parse.parse_scale(request)
     parse.refuse_roi(request)
     if compression.startswith("google") and any(side % 8 for side in box.shape_zyx):
         raise InvalidRequest(f"compression={compression} needs sides that are multiples of 8")
-    found = await request.in_thread(_find_box, request, scale, box)
+    found = await request.in_thread(find_box, request, scale, box, request.flag("supervoxels"))
     request.finish()
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else {}
     answer = volume_reads.VolumeAnswer(found, box, compression)
@@ -111,7 +110,7 @@ async def get_blocks(request: NodeRequest) -> Any:
     box = parse.need_aligned(parse.parse_box(words[0], words[1]), block_shape(request.instance))
     compression = parse.parse_compression(request, parse.BLOCK_COMPRESSIONS, "lz4")
     scale = parse.parse_scale(request)
-    found = await request.in_thread(_find_box, request, scale, box)
+    found = await request.in_thread(find_box, request, scale, box, request.flag("supervoxels"))
     return await _send_blocks(request, found, compression)
 
 
@@ -198,7 +197,7 @@ async def _labels(request: NodeRequest, points: Any) -> Any:
     coords = read.coords_zyx
     find = partial(blocks.find_list, request.txn, request.instance.id, scale, coords, request.view)
     found = find() if len(coords) < 64 else await request.in_thread(find)
-    mapping = _mapping(request)
+    mapping = _mapping(request, request.flag("supervoxels"))
     packs = request.stream.packs
     tasks = [(packs, found, start, stop) for start, stop in spans(len(coords), POINT_BLOCKS)]
     if len(tasks) > 1:
@@ -210,9 +209,7 @@ async def _labels(request: NodeRequest, points: Any) -> Any:
 
 
 ENDPOINTS = {
-    "GET raw": get_raw,
     "POST raw": post_raw,
-    "GET isotropic": get_raw,
     "POST isotropic": post_isotropic,
     "GET blocks": get_blocks,
     "POST blocks": post_blocks,

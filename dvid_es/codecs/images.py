@@ -1,0 +1,205 @@
+"""Pictures as PNG, JPEG, TIFF and BMP: the one home of Pillow.
+
+PNG and TIFF are written here, because Pillow knows no 16-bit colours: labels need all 64 bits of a
+pixel. Pillow writes JPEG and BMP, which have 8 bits: of 16 the upper ones are taken, and no alpha.
+
+Source: WriteImageHttp in dvid/image.go (janelia-flyem/dvid).
+"""
+
+import io
+import re
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dvid_es.codecs.compression import crc32, zlib_join
+from dvid_es.errors import InvalidRequest
+
+Pixels = NDArray[Any]
+"""uint8 or uint16 (any byte order) [height, width] grey, or [height, width, 3 or 4] colours, alpha."""
+
+JPEG_SIDE_MAX = 65_500
+"""Most pixels of a side that libjpeg takes."""
+
+JPEG_QUALITY = 80
+"""DVID's default."""
+
+STRIP_BYTES = 1 << 20
+"""Pixels that are compressed in one go: besides the picture and its PNG no more is in memory."""
+
+_TYPES = {
+    "": "image/png",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "tiff": "image/tiff",
+    "tif": "image/tiff",
+    "bmp": "image/bmp",
+}
+_QUALITY = re.compile(r"[+-]?[0-9]{1,9}\Z")
+
+_SHORT, _LONG = 3, 4
+_SIZES = {_SHORT: 2, _LONG: 4}
+
+
+class Format(NamedTuple):
+    """How a picture is written."""
+
+    content_type: str
+    quality: int = JPEG_QUALITY
+    """Of JPEG, 1 to 100."""
+
+
+def parse_format(text: str) -> Format:
+    """Return the format of the last part of a path, such as "png" or "jpg:90"; "" is PNG.
+
+    A quality out of range counts as the nearest; other formats than JPEG ignore it.
+
+    Raises:
+        InvalidRequest: no such format, or the quality is no number.
+    """
+    name, _, quality = text.partition(":")
+    content_type = _TYPES.get(name)
+    if content_type is None:
+        raise InvalidRequest(
+            f"Illegal image format requested: {name}; use png, jpg, jpeg, tiff or bmp"
+        )
+    if content_type != "image/jpeg" or ":" not in text:
+        return Format(content_type)
+    if not _QUALITY.match(quality):
+        raise InvalidRequest(f'the quality of a JPEG is a number of 1 to 100, not "{quality}"')
+    return Format(content_type, min(max(int(quality), 1), 100))
+
+
+def check_size(width: int, height: int, form: Format) -> None:
+    """Refuse pictures that a format cannot hold, before there is one.
+
+    Raises:
+        InvalidRequest: a side is too long.
+    """
+    if form.content_type == "image/jpeg" and max(width, height) > JPEG_SIDE_MAX:
+        raise InvalidRequest(
+            f"a JPEG has at most {JPEG_SIDE_MAX} pixels in each direction, not {width} x {height}"
+        )
+
+
+def encode(pixels: Pixels, form: Format) -> bytes:
+    """Return the file of a picture.
+
+    Args:
+        pixels: see `Pixels`; its sides have passed `check_size`.
+        form: what to write.
+    """
+    assert pixels.dtype.kind == "u", "pixels are unsigned"
+    assert pixels.dtype.itemsize in (1, 2), "pixels have 8 or 16 bits"
+    if form.content_type == "image/png":
+        return _png(pixels)
+    if form.content_type == "image/tiff":
+        return _tiff(pixels)
+    picture = Image.fromarray(_eight_bits(pixels))
+    out = io.BytesIO()
+    if form.content_type == "image/jpeg":
+        picture.save(out, "JPEG", quality=form.quality)
+    else:
+        picture.save(out, "BMP")
+    return out.getvalue()
+
+
+def _channels(pixels: Pixels) -> int:
+    return 1 if pixels.ndim == 2 else pixels.shape[2]
+
+
+def _eight_bits(pixels: Pixels) -> NDArray[np.uint8]:
+    """Return the upper 8 bits of grey or red, green and blue."""
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3]
+    if pixels.dtype.itemsize == 2:
+        pixels = pixels >> 8
+    return np.ascontiguousarray(pixels, np.uint8)
+
+
+def _rows(pixels: Pixels, order: str) -> NDArray[np.uint8]:
+    """Return the bytes of each row, in a byte order; nothing is copied if they lie so already."""
+    samples = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(order))  # type: ignore[arg-type]
+    return samples.reshape(len(samples), -1).view(np.uint8)
+
+
+# -- PNG -------------------------------------------------------------------------------------
+
+
+def _png(pixels: Pixels) -> bytes:
+    height, width = pixels.shape[:2]
+    colour = {1: 0, 3: 2, 4: 6}[_channels(pixels)]
+    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, colour, 0, 0, 0)
+    data = zlib_join(_filtered(_rows(pixels, ">")))
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            *_chunk(b"IHDR", head),
+            *(part for at in range(0, len(data), 1 << 30) for part in _chunk(
+                b"IDAT", memoryview(data)[at : at + (1 << 30)]
+            )),
+            *_chunk(b"IEND", b""),
+        )
+    )  # fmt: skip
+
+
+def _chunk(kind: bytes, data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
+    check = crc32(data, crc32(kind))
+    return len(data).to_bytes(4, "big") + kind, data, check.to_bytes(4, "big")
+
+
+def _filtered(rows: NDArray[np.uint8]) -> Iterator[memoryview]:
+    """Iterate over strips of rows as differences to the row above (filter 2).
+
+    Segments are taller than a pixel, so that most of it is zeros.
+    """
+    height, size = rows.shape
+    step = max(1, STRIP_BYTES // (size + 1))
+    for first in range(0, height, step):
+        strip = rows[first : first + step]
+        out = np.empty((len(strip), size + 1), np.uint8)
+        out[:, 0] = 2
+        above = rows[first - 1] if first else 0
+        np.subtract(strip[0], above, out=out[0, 1:])
+        np.subtract(strip[1:], strip[:-1], out=out[1:, 1:])
+        yield memoryview(out.reshape(-1))
+
+
+# -- TIFF ------------------------------------------------------------------------------------
+
+
+def _tiff(pixels: Pixels) -> bytes:
+    """Return one uncompressed strip behind its directory; little endian."""
+    height, width = pixels.shape[:2]
+    channels, bits = _channels(pixels), 8 * pixels.dtype.itemsize
+    rows = _rows(pixels, "<")
+    tags: list[tuple[int, int, list[int]]] = [
+        (256, _LONG, [width]),
+        (257, _LONG, [height]),
+        (258, _SHORT, [bits] * channels),
+        (259, _SHORT, [1]),  # not compressed
+        (262, _SHORT, [1 if channels == 1 else 2]),  # grey, or red, green and blue
+        (273, _LONG, [0]),  # set below: where the strip starts
+        (277, _SHORT, [channels]),
+        (278, _LONG, [height]),
+        (279, _LONG, [rows.nbytes]),
+        (284, _SHORT, [1]),  # the samples of a pixel lie together
+        *([(338, _SHORT, [2])] if channels == 4 else []),  # alpha, not multiplied in
+    ]
+    behind = 8 + 2 + 12 * len(tags) + 4
+    start = behind + sum(_SIZES[kind] * len(v) for _, kind, v in tags if _SIZES[kind] * len(v) > 4)
+    entries, longer = b"", b""
+    for tag, kind, values in tags:
+        if tag == 273:
+            values = [start]
+        packed = struct.pack(f"<{len(values)}{'HI'[kind == _LONG]}", *values)
+        if len(packed) > 4:
+            longer, packed = longer + packed, struct.pack("<I", behind + len(longer))
+        entries += struct.pack("<HHI4s", tag, kind, len(values), packed)
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    return b"".join((head, entries, bytes(4), longer, memoryview(rows.reshape(-1))))
