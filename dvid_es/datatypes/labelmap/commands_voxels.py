@@ -92,11 +92,17 @@ class ChangeSettings:
             name: value for name, value in after.items() if value != instance.settings.get(name)
         }
         if "BlockSize" in different and _has_blocks(context):
-            raise InvalidRequest("BlockSize cannot change: blocks are stored; make another instance")
+            raise InvalidRequest(
+                "BlockSize cannot change: blocks are stored; make another instance"
+            )
         outcomes = []
         if different:
             outcomes.append(Outcome(event=SettingsChanged(settings=different)))
-        if {"minpoint", "maxpoint"} & self.config.keys() and after["MinPoint"] and after["MaxPoint"]:
+        if (
+            {"minpoint", "maxpoint"} & self.config.keys()
+            and after["MinPoint"]
+            and after["MaxPoint"]
+        ):
             box = (*after["MinPoint"], *after["MaxPoint"])
             outcomes.append(Outcome(event=ExtentsSet(extents=box)))
         return Decision(tuple(outcomes))

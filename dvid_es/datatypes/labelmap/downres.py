@@ -181,6 +181,8 @@ def _derive(
     replaced: Bulk | None,
     shape_zyx: Triple,
 ) -> bytes:
-    octants = [storedblock.load(fetch(changed[child])) if child >= 0 else None for child in children]
+    octants = [
+        storedblock.load(fetch(changed[child])) if child >= 0 else None for child in children
+    ]
     before = None if replaced is None else storedblock.load(fetch(replaced))
     return storedblock.store(downres_block(octants, before, shape_zyx))

@@ -92,9 +92,7 @@ async def post_stream(
     side = np.array(shape)
     low, high = coords.min(axis=0) * side, (coords.max(axis=0) + 1) * side - 1
     extents = (*low[::-1].tolist(), *high[::-1].tolist())
-    await _write(
-        request, 0, coords, prepared, counted=counted, downres=downres, extents=extents
-    )
+    await _write(request, 0, coords, prepared, counted=counted, downres=downres, extents=extents)
 
 
 async def _write(
@@ -115,7 +113,9 @@ async def _write(
     stored: list[Bulk] = _joined(await in_threads(request, put_stored, tasks))
     counts = b""
     if counted:
-        counts = await request.in_thread(lambda: prepare.counts_bytes(prepare.join_counts(prepared)))
+        counts = await request.in_thread(
+            lambda: prepare.counts_bytes(prepare.join_counts(prepared))
+        )
     coords_bytes = coords.astype("<i4").tobytes()
     coords_bulk, counts_bulk = await request.in_thread(_bulks, packs, [coords_bytes, counts])
     shape = block_shape(request.instance)

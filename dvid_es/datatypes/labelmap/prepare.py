@@ -93,7 +93,9 @@ def split_stream(body: bytes | memoryview) -> tuple[Coords, list[memoryview]]:
         at += _HEAD.size
         if size == 0 or size > end - at:
             problem = "is empty" if size == 0 else f"has {end - at} of its {size} bytes"
-            raise InvalidRequest(f"block ({x}, {y}, {z}) of the stream {problem}; nothing was stored")
+            raise InvalidRequest(
+                f"block ({x}, {y}, {z}) of the stream {problem}; nothing was stored"
+            )
         coords.append((z, y, x))
         payloads.append(view[at : at + size])
         at += size

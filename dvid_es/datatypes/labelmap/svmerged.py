@@ -49,9 +49,7 @@ def region(txn: ReadTxn, kinds: Kinds, key: bytes, view: View) -> bytes | None:
     sv = int.from_bytes(key[5:13], "big")
     corner = [int.from_bytes(key[at : at + 4], "big") - _SIGN << 4 for at in (13, 17, 21)]
     places = {
-        int(place)
-        for row in rows
-        for place in np.frombuffer(row.value, "<u2", len(row.value) // 6)
+        int(place) for row in rows for place in np.frombuffer(row.value, "<u2", len(row.value) // 6)
     }
     head = key[:4] + bytes((kinds.block_counts,))
     kept: list[tuple[int, int]] = []

@@ -20,11 +20,7 @@ from dvid_es.codecs.kernel import (
 )
 
 
-@kernel(
-    types.int64(
-        i64, u64, u32, i64, u64, u32, i64, u64_out, i64_out, u32_out, u32_out
-    )
-)
+@kernel(types.int64(i64, u64, u32, i64, u64, u32, i64, u64_out, i64_out, u32_out, u32_out))
 def changes(
     old_starts,
     old_labels,

@@ -114,7 +114,9 @@ def test_ingestion_stores_voxels_of_one_scale_and_nothing_else(
     seg.live.ok("POST", f"{seg.node}/ingest-supervoxels", oracle.stream(volume, (0, 0, 0), SIDE))
     assert (seg.read(volume.shape) == volume).all()
     assert not seg.read(half.shape, scale=1).any()
-    seg.live.ok("POST", f"{seg.node}/ingest-supervoxels", oracle.stream(half, (0, 0, 0), SIDE), scale=1)
+    seg.live.ok(
+        "POST", f"{seg.node}/ingest-supervoxels", oracle.stream(half, (0, 0, 0), SIDE), scale=1
+    )
     for compression in ("", "lz4", "gzip", "googlegzip"):
         assert (seg.read(half.shape, compression=compression, scale=1) == half).all()
     info = seg.live.ok("GET", f"{seg.node}/info").json()
@@ -208,7 +210,9 @@ def hostile() -> dict[str, Any]:
         "another shape": one(oracle.packed(np.zeros((64, 64, 64), np.uint64))),
         "no sub-blocks": one(gzip.compress(struct.pack("<4IQ", 0, 4, 4, 1, 5))),
         "no labels": one(gzip.compress(struct.pack("<4IQ", 4, 4, 4, 0, 5))),
-        "more labels than bytes": one(gzip.compress(struct.pack("<4I", 4, 4, 4, 2**31) + mixed[16:])),
+        "more labels than bytes": one(
+            gzip.compress(struct.pack("<4I", 4, 4, 4, 2**31) + mixed[16:])
+        ),
         "shorter than a header": one(gzip.compress(mixed[:11])),
         "values cut off": one(gzip.compress(mixed[:-1])),
         "an index beyond the table": one(

@@ -76,7 +76,9 @@ def index_of(contents: Contents) -> dict[int, dict[tuple[int, int, int], int]]:
     return found
 
 
-def check(txn: LmdbTxn, version: int, contents: Contents, labels: range, at: int | None = None) -> None:
+def check(
+    txn: LmdbTxn, version: int, contents: Contents, labels: range, at: int | None = None
+) -> None:
     view = txn.repo.graph.view(version, at)
     expected = index_of(contents)
     svs = np.array(labels, np.uint64)
@@ -154,7 +156,9 @@ def test_rows_of_vanished_supervoxels_are_tombstones(store: Store) -> None:
 
 
 def test_counts_survive_their_bytes() -> None:
-    contents = [oracle.cells((16, 16, 16), n, n) for n in (1, 4, 9)] + [np.zeros((16, 16, 16), "u8")]
+    contents = [oracle.cells((16, 16, 16), n, n) for n in (1, 4, 9)] + [
+        np.zeros((16, 16, 16), "u8")
+    ]
     payloads = [memoryview(oracle.packed(cube.astype(np.uint64))) for cube in contents]
     coords = np.zeros((4, 3), np.int32)
     prepared = prepare.prepare_payloads(coords, payloads, (16, 16, 16), COUNTED)
@@ -179,7 +183,11 @@ def test_boxes_of_blocks_are_found_whatever_way_they_are_looked_up(
     with store.read("root") as txn:
         for version, known in ((1, there), (2, there | later), (3, there)):
             view = txn.view(version)
-            for start, stop in (((-6,) * 3, (7,) * 3), ((-2, 0, 1), (1, 5, 3)), ((0,) * 3, (0, 5, 5))):
+            for start, stop in (
+                ((-6,) * 3, (7,) * 3),
+                ((-2, 0, 1), (1, 5, 3)),
+                ((0,) * 3, (0, 5, 5)),
+            ):
                 expected = sorted(
                     at
                     for at in known
@@ -194,7 +202,10 @@ def test_boxes_of_blocks_are_found_whatever_way_they_are_looked_up(
                         assert stored == blocks.read_block(txn, SEG, 0, at, view)
         far = np.array([(5, 5, 99), *list(there)[:3]], np.int32)
         assert [one is None for one in blocks.read_list(txn, SEG, 0, far, txn.view(1))] == [
-            True, False, False, False
+            True,
+            False,
+            False,
+            False,
         ]
 
 

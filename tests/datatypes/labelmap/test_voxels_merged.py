@@ -107,7 +107,9 @@ def test_a_supervoxel_that_one_branch_removed_where_the_other_added_some(live: A
     check_all(live, root, merge(live, root, parents)["child"], merged)
 
 
-def test_a_block_that_both_branches_wrote_is_a_conflict_until_it_is_written_again(live: Any) -> None:
+def test_a_block_that_both_branches_wrote_is_a_conflict_until_it_is_written_again(
+    live: Any,
+) -> None:
     volume = oracle.cells((32, 32, 64), 6, seed=2)
     one, two = (np.full((32, 32, 32), label, np.uint64) for label in (70, 80))
     root, parents = branches(live, volume, ((0, 0, 0), one), ((0, 0, 0), two))

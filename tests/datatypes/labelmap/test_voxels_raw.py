@@ -71,14 +71,12 @@ def test_voxels_come_back_in_every_compression_and_from_every_kind_of_box(
             assert (seg.read(shape, offset, compression) == expected).all()
 
 
-def test_answers_larger_than_one_slab_are_sent_in_parts_and_are_right(
-    live: Any, root: str
-) -> None:
+def test_answers_larger_than_one_slab_are_sent_in_parts_and_are_right(live: Any, root: str) -> None:
     live.new_instance(root, "labelmap", "wide", BlockSize="64,64,64")
     wide = Segmentation(live, root, "wide")
-    volume = np.kron(
-        oracle.cells((48, 48, 48), 60, seed=9), np.ones((4, 4, 4), np.uint64)
-    ).astype(np.uint64)
+    volume = np.kron(oracle.cells((48, 48, 48), 60, seed=9), np.ones((4, 4, 4), np.uint64)).astype(
+        np.uint64
+    )
     wide.post(volume[:, :, :128])
     for offset in ((0, 0, 0), (5, -7, 60)):
         expected = oracle.window(volume * (np.arange(192) < 128), offset[::-1], (150, 170, 190))
@@ -207,7 +205,9 @@ REFUSED: list[tuple[str, str, Any, dict[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "body", "query"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+@pytest.mark.parametrize(
+    ("path", "body", "query"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED]
+)
 def test_a_wrong_post_changes_nothing(
     live: Any, root: str, seg: Segmentation, path: str, body: Any, query: dict[str, str]
 ) -> None:
@@ -285,4 +285,6 @@ def test_points_may_be_short_long_or_far_away(seg: Segmentation, volume: np.ndar
     assert seg.live.call("POST", f"{seg.node}/labels", body).status == 400
     assert seg.live.call("GET", f"{seg.node}/labels", body, hash="0" * 32).status == 400
     right = hashlib.md5(body).hexdigest()
-    assert seg.live.ok("GET", f"{seg.node}/labels", body, hash=right).json() == [int(volume[3, 2, 1])]
+    assert seg.live.ok("GET", f"{seg.node}/labels", body, hash=right).json() == [
+        int(volume[3, 2, 1])
+    ]

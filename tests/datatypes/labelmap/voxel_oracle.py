@@ -165,9 +165,7 @@ def window(
     high = [min(n, c + s) for n, c, s in zip(volume.shape, offset_zyx, shape_zyx, strict=True)]
     if all(a < b for a, b in zip(low, high, strict=True)):
         inner = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        to = tuple(
-            slice(a - c, b - c) for a, b, c in zip(low, high, offset_zyx, strict=True)
-        )
+        to = tuple(slice(a - c, b - c) for a, b, c in zip(low, high, offset_zyx, strict=True))
         out[to] = volume[inner]
     return out
 
@@ -179,7 +177,9 @@ class Segmentation:
         self.live = live
         self.node = f"/api/node/{uuid}/{name}"
 
-    def post(self, volume: Volume, offset_xyz: tuple[int, int, int] = (0, 0, 0), **query: str) -> Any:
+    def post(
+        self, volume: Volume, offset_xyz: tuple[int, int, int] = (0, 0, 0), **query: str
+    ) -> Any:
         body = np.ascontiguousarray(volume, "<u8").tobytes()
         if query.get("compression") == "lz4":
             body = lz4.block.compress(body, store_size=False)
