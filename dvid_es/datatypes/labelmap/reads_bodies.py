@@ -83,37 +83,51 @@ class BodyReads:
             return bodysets.total_voxels(values)
         owners = self.mapping().map(labels)
         out = svindex.voxels_of(self.txn, self.instance_id, labels, self.view)
-        for owner, places, inside, overridden in self._held(owners, labels):
-            out[places[~inside]] = 0
-            if overridden and inside.any():
-                body = self.body(owner)
-                assert body is not None
-                out[places[inside]] = self._voxels(owner, body, labels[places[inside]])
+        inside, overridden = self._held(owners, labels)
+        out[~inside] = 0
+        for owner in overridden:
+            places = np.flatnonzero(inside & (owners == np.uint64(owner)))
+            body = self.body(owner)
+            assert body is not None
+            out[places] = self._voxels(owner, body, labels[places])
         return out.tolist()
 
-    def _held(
-        self, owners: Labels, svs: Labels
-    ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.bool_], bool]]:
-        """Iterate over bodies: places of `svs`, whether it has each, and whether counts were posted.
+    def _held(self, owners: Labels, svs: Labels) -> tuple[NDArray[np.bool_], list[int]]:
+        """Say of each supervoxel whether a body has it.
 
-        Most bodies have one supervoxel, and those are not made objects of.
+        Most bodies have one supervoxel: they are compared without making objects or arrays of them.
+
+        Args:
+            owners: uint64[n]: the bodies.
+            svs: uint64[n].
+
+        Returns:
+            bool[n], and the bodies among them with posted counts.
         """
         order = np.argsort(owners, kind="stable")
         distinct, starts = np.unique(owners[order], return_index=True)
         values = bodysets.read_values(self.txn, self.instance_id, distinct, self.view)
-        stops = np.append(starts, len(order))[1:]
-        for owner, value, start, stop in zip(distinct, values, starts, stops, strict=True):
-            places = order[start:stop]
+        inside = np.zeros(len(svs), bool)
+        bounds = [*starts.tolist(), len(order)]
+        single = bytearray(len(order))
+        ordered = svs[order]
+        data = ordered.tobytes()
+        posted = []
+        for number, value in enumerate(values):
             if value is None:
-                yield int(owner), places, np.zeros(len(places), bool), False
                 continue
+            start, stop = bounds[number], bounds[number + 1]
             _, members, whole, overridden = bodyrow.peek(value)
-            if whole is not None and members == 1:
-                inside = svs[places] == np.uint64(int.from_bytes(whole, "little"))
+            if overridden:
+                posted.append(int(distinct[number]))
+            if members == 1 and stop - start == 1 and whole is not None:
+                single[start] = whole == data[8 * start : 8 * stop]
             else:
                 body = bodyrow.decode(value)
-                inside = bodysets.contains(self.txn, self.instance_id, body, svs[places])
-            yield int(owner), places, inside, overridden
+                found = bodysets.contains(self.txn, self.instance_id, body, ordered[start:stop])
+                inside[order[start:stop]] = found
+        inside[order] |= np.frombuffer(single, bool)
+        return inside, posted
 
     def supervoxel_sizes(self, label: int) -> tuple[Labels, Labels] | None:
         """Return the supervoxels of a body, ascending, and the voxels of each; None if none."""
@@ -140,8 +154,8 @@ class BodyReads:
         if not verify:
             return labels
         unknown = np.flatnonzero(~found & (svs != 0))
-        for _, places, inside, _ in self._held(svs[unknown], svs[unknown]):
-            labels[unknown[places[~inside]]] = 0
+        inside, _ = self._held(svs[unknown], svs[unknown])
+        labels[unknown[~inside]] = 0
         return labels
 
     def listed(self, start: int, limit: int) -> Iterator[tuple[bytes, bytes]]:
