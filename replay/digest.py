@@ -11,7 +11,6 @@ from itertools import groupby
 
 import msgspec
 
-from dvid_es.projections.mutations import MUTATIONS
 from dvid_es.projections.store import LmdbTxn, Store
 from dvid_es.projections.txn import Pair
 

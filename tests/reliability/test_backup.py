@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,41 +13,58 @@ from tests.reliability.forked import ForkedServer, Zygote
 from tests.reliability.test_kill_server import CLIENTS, GONE, Client, prepared, stored
 from tests.servers import dvid_es
 
+ACKNOWLEDGED = 80
+"""Writes before the copy begins."""
 
-def load(server: ForkedServer, base: str, client: Client, stop: threading.Event) -> None:
+
+def load(
+    server: ForkedServer,
+    base: str,
+    client: Client,
+    stop: threading.Event,
+    written: threading.Semaphore,
+) -> None:
     connection = server.connect()
     try:
         while not stop.is_set():
             client.write(connection, base)
+            written.release()
     except GONE:
         pass
     finally:
         connection.close()
 
 
-def copy(data: Path, target: Path, order: tuple[str, str], pause: float) -> None:
+def copy(data: Path, target: Path, order: tuple[str, str], between: Callable[[], None]) -> None:
     for part in order:
         for source in sorted((data / "repos").glob(f"*/{part}")):
             shutil.copytree(source, target / "repos" / source.parent.name / part)
-        threading.Event().wait(pause)
+        between()
 
 
 def back_up(
-    zygote: Zygote, data: Path, target: Path, order: tuple[str, str], pause: float = 0
+    zygote: Zygote, data: Path, target: Path, order: tuple[str, str], writes_between: int = 0
 ) -> None:
-    stop = threading.Event()
+    stop, written = threading.Event(), threading.Semaphore(0)
     with zygote.start(data) as server:
         base = prepared(server)
         clients = [Client(number, 5) for number in range(CLIENTS)]
         threads = [
-            threading.Thread(target=load, args=(server, base, client, stop)) for client in clients
+            threading.Thread(target=load, args=(server, base, client, stop, written))
+            for client in clients
         ]
         for thread in threads:
             thread.start()
-        threading.Event().wait(0.5)
+        for _ in range(ACKNOWLEDGED):
+            assert written.acquire(timeout=60)
         before = [dict(client.known.values) for client in clients]
         sequences = [client.known.sequence for client in clients]
-        copy(data, target, order, pause)
+
+        def wait_for_writes() -> None:
+            for _ in range(writes_between):
+                assert written.acquire(timeout=60)
+
+        copy(data, target, order, wait_for_writes)
         stop.set()
         for thread in threads:
             thread.join(60)
@@ -78,4 +96,4 @@ def test_the_recipe_catches_a_copy_in_the_wrong_order(
     zygote: Zygote, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(AssertionError):
-        back_up(zygote, data, tmp_path / "copy", ("packs", "log"), pause=0.5)
+        back_up(zygote, data, tmp_path / "copy", ("packs", "log"), writes_between=80)
