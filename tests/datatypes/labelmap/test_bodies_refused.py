@@ -122,3 +122,34 @@ def test_instances_without_indices_refuse_what_needs_them(live: Any) -> None:
         ("GET", "maxlabel"), ("GET", "nextlabel"), ("POST", "merge"), ("POST", "cleave/1"),
     ):  # fmt: skip
         assert live.call(method, f"{node}/{path}", b"[1,2]").status == 400
+
+
+def test_damaged_messages_are_taken_or_refused_and_never_fail(live: Any, node: str) -> None:
+    """Bytes of real messages, changed at random: 200 or 400, and the server goes on."""
+    rng = np.random.default_rng(0)
+    index = messages_pb2.LabelIndex(label=4, last_mutid=7, last_mod_user="ann")
+    for cell in range(3):
+        for sv in (4, 9999, 2**63):
+            index.blocks[cell].counts[sv] = 5
+    ops = messages_pb2.MappingOps()
+    ops.mappings.add(mapped=1, original=[9999, 2**64 - 1])
+    good = {
+        "index/4": index.SerializeToString(),
+        "indices": messages_pb2.LabelIndices(indices=[index]).SerializeToString(),
+        "mappings": ops.SerializeToString(),
+    }
+    statuses = set()
+    for _ in range(150):
+        for path, message in good.items():
+            data = bytearray(message)
+            for _ in range(int(rng.integers(1, 4))):
+                data[int(rng.integers(len(data)))] = int(rng.integers(256))
+            data = data[: int(rng.integers(len(data) + 1))] if rng.random() < 0.3 else data
+            answer = live.call("POST", f"{node}/{path}", bytes(data))
+            statuses.add(answer.status)
+            assert answer.status in (200, 400), (path, bytes(data), answer.body)
+    assert statuses == {200, 400}
+    for path in ("existing-labels", "mappings", "listlabels?sizes=true", "index/4", "mutations"):
+        assert live.call("GET", f"{node}/{path}").status in (200, 404)
+    labels = live.ok("GET", f"{node}/existing-labels").json()
+    assert live.ok("GET", f"{node}/indices", json_body=labels).body
