@@ -19,11 +19,12 @@ from dvid_es.http.node import NodeRequest, empty, octets, raw_json
 STREAMED_BLOCKS = 64
 """Blocks of one part of a stream."""
 
-FETCHED_BLOCKS = 128
-"""Blocks that one task fetches."""
+WHOLE_BYTES = 8 << 20
+"""Streams of up to so many stored bytes are made in one go: to hand pieces from thread to thread costs
+more than to make them."""
 
-MEASURED_BLOCKS = 1024
-"""Streams of up to so many blocks are sent with their length."""
+AT_ONCE_BLOCKS = 8
+"""Boxes of up to so many blocks are looked up on the event loop."""
 
 POINT_BLOCKS = 32
 """Blocks whose points one task looks up."""
@@ -54,6 +55,15 @@ def find_box(request: NodeRequest, scale: int, box: Box, supervoxels: bool) -> B
     return _found(request, coords, found, supervoxels)
 
 
+async def _find(request: NodeRequest, scale: int, box: Box) -> BlockSet:
+    """Find the blocks of a box: few of them at once, as the way to a thread takes longer."""
+    supervoxels = request.flag("supervoxels")
+    few = box.blocks(block_shape(request.instance)).volume <= AT_ONCE_BLOCKS
+    if few and request.view.linear:
+        return find_box(request, scale, box, supervoxels)
+    return await request.in_thread(find_box, request, scale, box, supervoxels)
+
+
 def _find_list(request: NodeRequest, scale: int, coords: Any) -> BlockSet:
     found = blocks.find_list(request.txn, request.instance.id, scale, coords, request.view)
     there = [place for place, block in enumerate(found) if block is not None]
@@ -72,11 +82,11 @@ async def get_volume(request: NodeRequest) -> Any:
     parse.refuse_roi(request)
     if compression.startswith("google") and any(side % 8 for side in box.shape_zyx):
         raise InvalidRequest(f"compression={compression} needs sides that are multiples of 8")
-    found = await request.in_thread(find_box, request, scale, box, request.flag("supervoxels"))
+    found = await _find(request, scale, box)
     request.finish()
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else {}
     answer = volume_reads.VolumeAnswer(found, box, compression)
-    if answer.is_small:
+    if volume_reads.is_small(box):
         return octets(await request.in_thread(answer.whole), headers)
     return await send_parts(
         request, answer.parts(), headers, answer.length, answer.joiner()
@@ -96,11 +106,6 @@ async def post_raw(request: NodeRequest) -> Any:
     return empty()
 
 
-async def post_isotropic(request: NodeRequest) -> Any:
-    """Refuse to write resampled voxels."""
-    raise InvalidRequest("isotropic can only be read: write with POST raw")
-
-
 # -- blocks ----------------------------------------------------------------------------------
 
 
@@ -110,13 +115,13 @@ async def get_blocks(request: NodeRequest) -> Any:
     box = parse.need_aligned(parse.parse_box(words[0], words[1]), block_shape(request.instance))
     compression = parse.parse_compression(request, parse.BLOCK_COMPRESSIONS, "lz4")
     scale = parse.parse_scale(request)
-    found = await request.in_thread(find_box, request, scale, box, request.flag("supervoxels"))
+    found = await _find(request, scale, box)
     return await _send_blocks(request, found, compression)
 
 
 async def get_specific_blocks(request: NodeRequest) -> Any:
     """Stream the blocks of a list."""
-    coords = parse.parse_block_list(request.args.get("blocks", ""))
+    coords = await request.in_thread(parse.parse_block_list, request.args.get("blocks", ""))
     compression = parse.parse_compression(request, parse.BLOCK_COMPRESSIONS, "blocks")
     scale = parse.parse_scale(request)
     found = await request.in_thread(_find_list, request, scale, coords)
@@ -125,15 +130,9 @@ async def get_specific_blocks(request: NodeRequest) -> Any:
 
 async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
     request.finish()
-    if len(found) <= 1:
+    if len(found) <= 1 or (compression == "blocks" and found.stored_bytes <= WHOLE_BYTES):
         return octets(await request.in_thread(found.stream, compression))
-    if compression != "blocks" or len(found) > MEASURED_BLOCKS:
-        return await send_parts(request, _block_parts(found, compression))
-    # Fetching all first tells the length: without it each piece is copied once more, as a chunk.
-    fetching = [(found.part(*span),) for span in spans(len(found), FETCHED_BLOCKS)]
-    fetched = await in_threads(request, BlockSet.gzipped, fetching)
-    parts = [part.stream for part in fetched]
-    return await send_parts(request, parts, length=sum(part.length for part in fetched))
+    return await send_parts(request, _block_parts(found, compression))
 
 
 def _block_parts(found: BlockSet, compression: str) -> Iterator[Part]:
@@ -165,6 +164,8 @@ async def post_ingest(request: NodeRequest) -> Any:
 # Their bodies may be buffers instead of bytes: see receive.py.
 for _handler in (post_raw, post_blocks, post_ingest):
     _handler.takes_buffer = True  # type: ignore[attr-defined]
+for _handler in (post_raw, get_blocks, post_blocks):
+    _handler.throttled = True  # type: ignore[attr-defined]
 
 
 # -- points ----------------------------------------------------------------------------------
@@ -188,15 +189,21 @@ async def get_labels(request: NodeRequest) -> Any:
         raise InvalidRequest("the MD5 hash of the body is not the one given")
     points = await request.in_thread(parse.parse_points, request.body)
     labels = await _labels(request, points)
-    return raw_json(f"[{','.join(map(str, labels.tolist()))}]")
+    return raw_json(await request.in_thread(_list_json, labels))
+
+
+def _list_json(labels: Any) -> str:
+    return f"[{','.join(map(str, labels.tolist()))}]"
 
 
 async def _labels(request: NodeRequest, points: Any) -> Any:
     scale = parse.parse_scale(request)
-    read = PointRead(points, block_shape(request.instance))
+    shape = block_shape(request.instance)
+    many = len(points) > 1
+    read = await request.in_thread(PointRead, points, shape) if many else PointRead(points, shape)
     coords = read.coords_zyx
     find = partial(blocks.find_list, request.txn, request.instance.id, scale, coords, request.view)
-    found = find() if len(coords) < 64 else await request.in_thread(find)
+    found = await request.in_thread(find) if many else find()
     mapping = _mapping(request, request.flag("supervoxels"))
     packs = request.stream.packs
     tasks = [(packs, found, start, stop) for start, stop in spans(len(coords), POINT_BLOCKS)]
@@ -210,7 +217,6 @@ async def _labels(request: NodeRequest, points: Any) -> Any:
 
 ENDPOINTS = {
     "POST raw": post_raw,
-    "POST isotropic": post_isotropic,
     "GET blocks": get_blocks,
     "POST blocks": post_blocks,
     "GET specificblocks": get_specific_blocks,

@@ -76,10 +76,17 @@ class BlockSet:
         coords = self.coords_zyx[start:stop]
         return BlockSet(self._packs, self._mapping, self.shape_zyx, coords, found)
 
-    def gzipped(self) -> "GzippedBlocks":
-        """Fetch the blocks for DVID's stream of gzipped label blocks."""
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the blocks as they are stored."""
+        return sum(
+            block.length if isinstance(block, PackRef) else len(block) for block in self._found
+        )
+
+    def gzip_stream(self) -> bytes:
+        """Return DVID's stream of gzipped label blocks."""
         batch = fetch_batch(self._packs, self._found)
-        return GzippedBlocks(batch, self._mapped(batch), self.coords_zyx)
+        return batch.gzip_stream(self._mapped(batch), self.coords_zyx[:, ::-1])
 
     def _mapped(self, batch: storedblock.StoredBatch) -> Labels:
         """Return the tables of all blocks behind each other, mapped."""
@@ -90,7 +97,7 @@ class BlockSet:
     def stream(self, compression: str) -> bytes:
         """Return DVID's stream of blocks in a compression of GET blocks."""
         if compression == "blocks":
-            return self.gzipped().stream()[0]
+            return self.gzip_stream()
         pieces: list[bytes] = []
         coords_xyz = np.ascontiguousarray(self.coords_zyx[:, ::-1], "<i4")
         out = np.empty(self.shape_zyx, np.uint64)
@@ -113,22 +120,6 @@ class BlockSet:
             storedblock.load(one, tables[a:b])
             for one, a, b in zip(stored, bounds[:-1], bounds[1:], strict=True)
         ]
-
-
-class GzippedBlocks:
-    """Blocks in memory, of which the length in DVID's stream is known before it is made."""
-
-    def __init__(self, batch: storedblock.StoredBatch, tables: Labels, coords_zyx: Coords) -> None:
-        """Keep blocks with the labels that take the place of theirs."""
-        self._batch = batch
-        self._tables = tables
-        self._coords_zyx = coords_zyx
-        self.length = batch.gzip_bytes + storedblock.FRAME_BYTES * len(coords_zyx)
-        """Bytes of the stream."""
-
-    def stream(self) -> tuple[bytes]:
-        """Return their part of DVID's stream of gzipped label blocks."""
-        return (self._batch.gzip_stream(self._tables, self._coords_zyx[:, ::-1]),)
 
 
 def fetch_batch(packs: Packs, found: Sequence[Bulk]) -> storedblock.StoredBatch:
@@ -158,12 +149,16 @@ def compressed(volume: Labels, compression: str) -> bytes:
         InvalidRequest: the box does not suit the compression.
     """
     if compression in ("google", "googlegzip"):
-        segmentation = neuroglancer.encode(volume)
-        return segmentation if compression == "google" else gzip_compress(segmentation)
+        return segmented(neuroglancer.encode(volume), compression)
     data = memoryview(volume.reshape(-1).view(np.uint8))
     if compression == "lz4":
         return lz4_block_compress(data)
     return gzip_compress(data) if compression == "gzip" else bytes(data)
+
+
+def segmented(segmentation: bytes, compression: str) -> bytes:
+    """Return a compressed_segmentation as "google" or "googlegzip" sends it."""
+    return segmentation if compression == "google" else gzip_compress(segmentation)
 
 
 def mapping_for(

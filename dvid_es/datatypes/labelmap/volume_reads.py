@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvid_es.codecs import neuroglancer
 from dvid_es.codecs.spliced import GzipJoiner, Lz4Joiner, gzip_part, lz4_part
 from dvid_es.datatypes.labelmap.answers import Joiner, Part, Plain
-from dvid_es.datatypes.labelmap.reads_voxels import BlockSet, compressed, decode_box, read_volume
+from dvid_es.datatypes.labelmap.reads_voxels import (
+    BlockSet,
+    compressed,
+    decode_box,
+    read_volume,
+    segmented,
+)
 from dvid_es.geometry import Box
 from dvid_es.http.node import PIECE_BYTES
 
@@ -44,6 +51,11 @@ class _Buffers:
 _BUFFERS = _Buffers(kept_max=8)
 
 
+def is_small(box: Box) -> bool:
+    """Say whether the body of an answer is best made in one go."""
+    return 8 * box.volume <= SMALL_BYTES
+
+
 class VolumeAnswer:
     """The body of one GET raw."""
 
@@ -56,12 +68,16 @@ class VolumeAnswer:
         """Bytes of the body, if that is known before it is made."""
 
     @property
-    def is_small(self) -> bool:
-        """Whether the body is best made in one go."""
-        return 8 * self._box.volume <= SMALL_BYTES
+    def _is_one_block(self) -> bool:
+        shape = self._found.shape_zyx
+        aligned = self._box.is_aligned(shape) and self._box.shape_zyx == shape
+        return aligned and len(self._found) == 1
 
     def whole(self) -> Any:
         """Return the body."""
+        if self._compression.startswith("google") and self._is_one_block:
+            segmentation = neuroglancer.encode_block(self._found.label_blocks()[0])
+            return segmented(segmentation, self._compression)
         volume = read_volume(self._found, self._box)
         if self._compression:
             return compressed(volume, self._compression)
