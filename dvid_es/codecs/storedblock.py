@@ -30,7 +30,7 @@ Buffer = bytes | bytearray | memoryview
 
 _HEAD = struct.Struct("<BBH")
 _REST = struct.Struct("<III")
-FRAME_BYTES = 16
+_FRAME_BYTES = 16
 """Bytes of the coordinate and length in front of each member of a stream."""
 
 _NO_COORDS = np.empty((0, 3), np.int32)
@@ -143,11 +143,6 @@ class StoredBatch:
         lengths = [len(value) for value in stored_values]
         return cls(b"".join(stored_values), [0, *accumulate(lengths)][:-1], lengths)
 
-    @property
-    def gzip_bytes(self) -> int:
-        """Bytes of `gzip_stream` without coordinates; with them FRAME_BYTES more for each block."""
-        return int(self._lengths.sum())
-
     def gzip_stream(
         self, tables: Labels | None = None, coords_xyz: NDArray[np.int32] | None = None
     ) -> bytes:
@@ -163,11 +158,11 @@ class StoredBatch:
         assert len(tables) == len(self.tables), "tables are replaced by ones of the same length"
         coords = _NO_COORDS if coords_xyz is None else np.ascontiguousarray(coords_xyz, np.int32)
         assert coords_xyz is None or coords.shape == (len(self._lengths), 3)
-        frames = 0 if coords_xyz is None else FRAME_BYTES * len(self._lengths)
+        frames = 0 if coords_xyz is None else _FRAME_BYTES * len(self._lengths)
         if not len(self._lengths):
             return b""
         # The kernel fills this object before anybody else sees it: large answers are not copied.
-        out = bytes(self.gzip_bytes + frames)
+        out = bytes(int(self._lengths.sum()) + frames)
         target = np.frombuffer(out, np.uint8)
         kernels.write_stream(
             self._data, self._starts, self._stops, tables, self.table_starts, coords, target
