@@ -9,7 +9,7 @@ from sanic.response import HTTPResponse
 from dvid_es.codecs import images
 from dvid_es.datatypes.labelmap import endpoints_voxels, proximity, slices
 from dvid_es.datatypes.labelmap import voxel_requests as parse
-from dvid_es.datatypes.labelmap.answers import in_threads, spans
+from dvid_es.datatypes.labelmap.answers import T, in_threads, spans
 from dvid_es.datatypes.labelmap.body_requests import reads_of
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.slices import Slice
@@ -17,6 +17,9 @@ from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.http.node import NodeRequest, raw_json
 
 _USAGE = "must be followed by shape/size/offset"
+
+WAVE_TASKS = 4
+"""Tasks of one request at a time: those of others come between, however large it is."""
 
 Paint = Callable[[Any], Any]
 """Makes pixels of labels."""
@@ -66,6 +69,16 @@ async def _send_volume(request: NodeRequest) -> Any:
         return await endpoints_voxels.get_volume(request)
 
 
+async def _in_waves(
+    request: NodeRequest, work: Callable[..., T], tasks: list[tuple[Any, ...]]
+) -> list[T]:
+    """Run tasks as `in_threads` does, a few at a time."""
+    results: list[T] = []
+    for start, stop in spans(len(tasks), WAVE_TASKS):
+        results += await in_threads(request, work, tasks[start:stop])
+    return results
+
+
 async def _send_picture(
     request: NodeRequest, wanted: Slice, paint: Paint, supervoxels: bool
 ) -> HTTPResponse:
@@ -85,7 +98,7 @@ async def _send_picture(
         (found, start, stop, wanted.box, voxels)
         for start, stop in spans(len(found), slices.TASK_BLOCKS)
     ]
-    await in_threads(request, slices.paste, tasks)
+    await _in_waves(request, slices.paste, tasks)
 
     def encode() -> bytes:
         return images.encode(paint(slices.labels_shown(wanted, voxels)), form)
@@ -107,7 +120,7 @@ async def get_proximity(request: NodeRequest) -> Any:
         (plan, packs, start, stop)
         for start, stop in spans(len(plan.coords_zyx), proximity.TASK_BLOCKS)
     ]
-    found = await in_threads(request, proximity.distances, tasks)
+    found = await _in_waves(request, proximity.distances, tasks)
     return raw_json(proximity.to_json([one for part in found for one in part]))
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 from numba import types
 
-from dvid_es.codecs.kernel import helper, i64_out, kernel, u64
+from dvid_es.codecs.kernel import helper, i32_out, kernel, u64
 
-FAR = 1 << 40
+FAR = 1 << 30
 """More than any squared distance in a block."""
 
 
@@ -56,15 +56,17 @@ def _along(line, first, step, size, tops, begins, copy):
     """
     n = 0
     for i in range(size):
-        height = line[first + i * step]
+        height = np.int64(line[first + i * step])
         copy[i] = height
         if height >= FAR:
             continue
         begin = 0
         while n:
             top = tops[n - 1]
-            # From here on the parabola of i is lower than that of top; floor division on purpose.
-            begin = (height + i * i - copy[top] - top * top) // (2 * (i - top)) + 1
+            # From here on the parabola of i is lower than that of top. These numbers are small, so
+            # their quotient in floating point, which is faster, has the right floor.
+            rise = height + i * i - copy[top] - top * top
+            begin = np.int64(np.floor(rise / (2.0 * (i - top)))) + 1
             if begin > begins[n - 1]:
                 break
             n -= 1
@@ -84,12 +86,12 @@ def _along(line, first, step, size, tops, begins, copy):
         line[first + i * step] = copy[tops[k]] + far * far
 
 
-@kernel(types.int64(u64, types.int64, types.int64, types.int64, i64_out))
+@kernel(types.int64(u64, types.int64, types.int64, types.int64, i32_out))
 def nearest(sets, shape_z, shape_y, shape_x, squares):
     """Return the squared distance of the nearest voxels of two sets; FAR if one has none.
 
     `sets` are the voxels of a block, flat in ZYX order: 1 and 2 for the sets, 0 for neither. `squares`
-    is room for as many int64: the squared distances to set 1, one axis after the other.
+    is room for as many int32: the squared distances to set 1, one axis after the other.
     """
     if _touches(sets, shape_z, shape_y, shape_x):
         return 1

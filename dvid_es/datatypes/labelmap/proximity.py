@@ -94,7 +94,7 @@ def distances(plan: Plan, packs: BulkReader, start: int, stop: int) -> list[Near
     refs = [ref for place in chosen if isinstance(ref := plan.stored[place], PackRef)]
     values = iter(packs.get_many(refs))
     sets = np.empty(plan.shape_zyx, np.uint64)
-    squares = np.empty(sets.size, np.int64)
+    squares = np.empty(sets.size, np.int32)
     out = []
     for place in chosen:
         stored = plan.stored[place]

@@ -43,7 +43,7 @@ def test_the_kernel_finds_the_nearest_pair(shape: tuple[int, int, int]) -> None:
             sets = np.zeros(n, np.uint64)
             for which in (1, 2):
                 sets[random.integers(0, n, count)] = which
-            squares = np.full(n, 7, np.int64)
+            squares = np.full(n, 7, np.int32)
             found = nearest(sets, *shape, squares)
             assert found == squared(sets.reshape(shape))
             seen.add(found)
@@ -60,7 +60,7 @@ def test_the_kernel_finds_the_distance_of_blobs_apart() -> None:
             a, b, c = random.integers(0, 20, 3)
             radius = random.integers(4, 40)
             sets[(z - a) ** 2 + (y - b) ** 2 + (x - c) ** 2 <= radius] = which
-        found = nearest(sets.reshape(-1), 20, 20, 20, np.empty(8000, np.int64))
+        found = nearest(sets.reshape(-1), 20, 20, 20, np.empty(8000, np.int32))
         assert found == squared(sets)
 
 
