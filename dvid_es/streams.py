@@ -68,8 +68,7 @@ class Streams:
     def has_version(self, uuid: str) -> bool:
         """Say whether any repository, also a deleted one, has a version of this name."""
         return any(
-            stream.root == uuid
-            or (stream.repo is not None and uuid in stream.repo.graph.by_uuid)
+            stream.root == uuid or (stream.repo is not None and uuid in stream.repo.graph.by_uuid)
             for stream in self.all()
             if stream.repo is not None or stream.log.end
         )
