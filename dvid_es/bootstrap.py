@@ -14,7 +14,7 @@ from dvid_es.logs.filelog import FileLog
 from dvid_es.logs.packs import FilePacks
 from dvid_es.projections.fold import combined
 from dvid_es.projections.projector import Projector
-from dvid_es.replay.catchup import Progress, catch_up
+from dvid_es.replay.catchup import Progress, Setbacks, catch_up
 from dvid_es.replay.opening import open_store
 from dvid_es.replay.places import Places, mark_clean
 from dvid_es.repos.endpoints import COMMON_ROUTES, NODE_ROUTES, REPO_ROUTES, REPOS_ROUTES
@@ -53,13 +53,14 @@ def make_engine(
         SettingsError: another server has the data folder.
     """
     opened = OpenedData(settings)
+    setbacks = Setbacks()
     try:
         store = open_store(opened.places, opened.ends)
     except BaseException:
         opened.close()
         raise
     try:
-        catch_up(store, opened.streams.all(), opened.projector, progress)
+        catch_up(store, opened.streams.all(), opened.projector, progress, setbacks=setbacks)
     except BaseException:
         store.close()
         opened.close()
@@ -80,6 +81,10 @@ def make_engine(
         decisions={"allow_split": settings.allow_split},
         closed=closed,
     )
+    for root, reason in setbacks.failed.items():
+        engine.writer.halt(root, reason)
+    for root, records in setbacks.postponed.items():
+        engine.writer.postpone(opened.streams.get(root), records)
     engine.start()
     return engine
 

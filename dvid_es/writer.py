@@ -121,6 +121,14 @@ class Writer:
         """Why writing stopped, by repository; "" stands for all of them."""
         return dict(self._halted)
 
+    def halt(self, root: str, reason: str) -> None:
+        """Take no more writes of a repository, or of all for ""."""
+        self._halted[root] = reason
+
+    def postpone(self, stream: Stream, records: list[Record]) -> None:
+        """Apply events of the log before the next write: there was no space for them."""
+        self._backlog[stream.root] = (stream, records)
+
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
             waiting = [write for write in batch if write.done.set_running_or_notify_cancel()]

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from dvid_es.errors import CorruptStore
-from dvid_es.events import Record, decode
+from dvid_es.errors import CorruptStore, StorageFull, WritesHalted
+from dvid_es.events import BY_CLASS, Record, decode
 from dvid_es.logs.base import Log
 from dvid_es.projections.catalog import checkpoint
 from dvid_es.projections.projector import Projector
@@ -20,6 +21,20 @@ EVENTS_PER_TRANSACTION = 10_000
 BYTES_PER_TRANSACTION = 4 << 20
 """Facts and headers of one transaction: bounds its memory, and what a crash does again."""
 
+POSTPONED_EVENTS_MAX = 100_000
+"""Events that a server may keep in memory until there is space to apply them."""
+
+
+@dataclass(slots=True)
+class Setbacks:
+    """Repositories that could not be brought up to their logs, though others could."""
+
+    failed: dict[str, str] = field(default_factory=dict)
+    """Why, by root UUID: an event that cannot be applied. What is before it is applied."""
+
+    postponed: dict[str, list[Record]] = field(default_factory=dict)
+    """What remains to be applied, by root UUID, because the disk is full."""
+
 
 def catch_up(
     store: Store,
@@ -27,6 +42,7 @@ def catch_up(
     projector: Projector,
     progress: Progress | None = None,
     upto: Mapping[str, int] | None = None,
+    setbacks: Setbacks | None = None,
 ) -> int:
     """Fold all events that `store` lacks, publish each stream's documents; return their number.
 
@@ -36,10 +52,13 @@ def catch_up(
         projector: applies the events.
         progress: hears of each transaction.
         upto: by root UUID, the offset to stop before; all events where it names none.
+        setbacks: if given, is told of repositories that stay behind, and the others go on.
 
     Raises:
-        CorruptStore: the store is ahead of a log: log files are missing.
+        CorruptStore: the store is ahead of a log: log files are missing. Without `setbacks`: an event
+            cannot be applied.
         CorruptLog: an event is damaged or unknown.
+        StorageFull: no space, and no `setbacks`, or too much for them.
     """
     streams = list(streams)
     check_not_ahead(checkpoints(store), {stream.root: stream.log.end for stream in streams})
@@ -48,7 +67,7 @@ def catch_up(
         end = stream.log.end
         if upto is not None:
             end = min(end, upto.get(stream.root, end))
-        applied += _catch_up_one(store, stream, projector, progress, end)
+        applied += _catch_up_one(store, stream, projector, progress, end, setbacks)
     return applied
 
 
@@ -84,22 +103,69 @@ def check_not_ahead(held: Mapping[str, int], ends: Mapping[str, int]) -> None:
 
 
 def _catch_up_one(
-    store: Store, stream: Stream, projector: Projector, progress: Progress | None, end: int
+    store: Store,
+    stream: Stream,
+    projector: Projector,
+    progress: Progress | None,
+    end: int,
+    setbacks: Setbacks | None,
 ) -> int:
     with store.read(stream.root) as reading:
         start = position = checkpoint(reading)
     if position < end:
-        for records in _batches(stream.log, position, end):
-            with store.write() as batch:
-                txn = batch.scope(stream.root, None, stream.packs)
-                position = projector.apply_all(txn, records)
-            if progress is not None:
-                progress(stream.root, position, end)
+        try:
+            for records in _batches(stream.log, position, end):
+                position = _apply(store, stream, projector, records)
+                if progress is not None:
+                    progress(stream.root, position, end)
+        except _CannotApply as stopped:
+            position = stopped.offset
+            if setbacks is None:
+                raise CorruptStore(f"repository {stream.root}: {stopped}") from stopped.__cause__
+            setbacks.failed[stream.root] = str(stopped)
+            logger.error("writing of repository %s is halted: %s", stream.root, stopped)
+        except StorageFull as full:
+            if setbacks is None or end - position > POSTPONED_EVENTS_MAX:
+                raise
+            setbacks.postponed[stream.root] = [
+                decode(*stored) for stored in stream.log.read(position, end)
+            ]
+            logger.error("repository %s lacks %d events: %s", stream.root, end - position, full)
         logger.info("applied %d events of repository %s", position - start, stream.root)
     if position:
         with store.read(stream.root, stream.packs) as reading:
             stream.publish(reading.repo, position - 1)
     return position - start
+
+
+class _CannotApply(Exception):
+    """A fold raised on a stored event; its cause is what it raised."""
+
+    def __init__(self, record: Record, problem: Exception) -> None:
+        super().__init__(
+            f"the event at offset {record.offset} ({BY_CLASS[type(record.event)].name}) cannot be"
+            f" applied: {str(problem) or repr(problem)}"
+        )
+        self.offset = record.offset
+
+
+def _apply(store: Store, stream: Stream, projector: Projector, records: list[Record]) -> int:
+    """Apply records in one transaction and return the new checkpoint.
+
+    Raises:
+        _CannotApply: one of them cannot be; those before it are applied.
+    """
+    try:
+        with store.write() as batch:
+            return projector.apply_all(batch.scope(stream.root, None, stream.packs), records)
+    except (StorageFull, WritesHalted):
+        raise
+    except Exception as problem:
+        if len(records) == 1:
+            raise _CannotApply(records[0], problem) from problem
+    for record in records:
+        position = _apply(store, stream, projector, [record])
+    return position
 
 
 def _batches(log: Log, start: int, stop: int) -> Iterator[list[Record]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from dvid_es.errors import StorageFull
 from dvid_es.logs.disk import DISK
 from dvid_es.logs.filelog import FileLog
+from dvid_es.projections.store import Store
 from dvid_es.settings import Settings
 from tests.conftest import Live, running
 
@@ -133,3 +136,77 @@ def test_a_failed_write_of_the_log_halts_only_its_repository(
     assert live.call("POST", f"{first}/key/a", b"small").status == 500
     live.ok("POST", f"{second}/key/b", VALUE)
     assert live.ok("GET", f"{first}/key/before").body == VALUE
+
+
+def test_an_event_that_cannot_be_applied_halts_its_repository_and_reads_go_on(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvid_es.projections.projector import Projector
+
+    with running(settings) as live:
+        first, second = keyvalue(live), keyvalue(live)
+        live.ok("POST", f"{first}/key/poison", VALUE)
+        live.ok("POST", f"{first}/key/after", VALUE)
+        root = first.split("/")[3]
+        poisoned = live.engine.streams.get(root).log.end - 2
+    shutil.rmtree(settings.data / "projections")
+    apply_all = Projector.apply_all
+
+    def buggy(self: Projector, txn: Any, records: Any) -> int:
+        if any("poison" in getattr(record.event, "keys", ()) for record in records):
+            raise ZeroDivisionError("a fold with a bug")
+        return apply_all(self, txn, records)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Projector, "apply_all", buggy)
+        with running(settings) as live:
+            assert live.ok("GET", f"{first}/keys").json() == ["before"]
+            refused = live.call("POST", f"{first}/key/more", VALUE)
+            assert refused.status == 500
+            assert f"offset {poisoned}" in refused.text
+            live.ok("POST", f"{second}/key/more", VALUE)
+    with running(settings) as live:
+        assert live.ok("GET", f"{first}/keys").json() == ["after", "before", "poison"]
+        live.ok("POST", f"{first}/key/more", VALUE)
+
+
+def test_a_start_on_a_full_disk_serves_reads_and_writes_again_when_there_is_space(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(settings) as live:
+        path = keyvalue(live)
+    with running(settings) as live, monkeypatch.context() as patch:
+        # The log takes the write, the projections do not.
+        patch.setattr(Store, "write", full(Store.write))
+        assert live.call("POST", f"{path}/key/late", VALUE).status == 507
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", full(Store.write))
+        with running(settings) as live:
+            assert live.ok("GET", f"{path}/key/before").body == VALUE
+            assert live.call("POST", f"{path}/key/more", VALUE).status == 507
+            assert live.ok("GET", f"{path}/keys").json() == ["before"]
+            patch.undo()
+            live.ok("POST", f"{path}/key/more", VALUE)
+            assert live.ok("GET", f"{path}/keys").json() == ["before", "late", "more"]
+
+
+def full(write: Callable[..., Any]) -> Callable[..., Any]:
+    @contextmanager
+    def fails_to_commit(self: Store) -> Iterator[Any]:
+        with write(self) as batch:
+            commit = batch.commit
+
+            def no_space() -> None:
+                raise StorageFull("planted")
+
+            batch.commit = no_space
+            try:
+                yield batch
+                batch.commit()
+            except BaseException:
+                batch.abort()
+                raise
+            finally:
+                batch.commit = commit
+
+    return fails_to_commit

@@ -105,7 +105,7 @@ def test_a_store_can_be_built_up_to_an_offset(toys: Toys) -> None:
     assert seen(toys.places.rebuild, toys)[0] == {A: 100}
 
 
-class Crash(Exception):
+class Crash(BaseException):
     pass
 
 
