@@ -19,7 +19,6 @@ from dvid_es.clock import Clock
 from dvid_es.engine import Engine
 from dvid_es.settings import Settings
 
-
 Sanic.test_mode = True  # one application after the other may have the same name
 
 

@@ -31,9 +31,7 @@ POINT_BLOCKS = 32
 
 
 def _mapping(request: NodeRequest, supervoxels: bool) -> Any:
-    return reads_voxels.mapping_for(
-        request.txn, request.instance.id, request.view, supervoxels
-    )
+    return reads_voxels.mapping_for(request.txn, request.instance.id, request.view, supervoxels)
 
 
 def _found(request: NodeRequest, coords: Any, found: Any, supervoxels: bool) -> BlockSet:
@@ -49,9 +47,7 @@ def _found(request: NodeRequest, coords: Any, found: Any, supervoxels: bool) -> 
 def find_box(request: NodeRequest, scale: int, box: Box, supervoxels: bool) -> BlockSet:
     """Return the blocks that cover a box of voxels; the request's transaction may end then."""
     covering = box.blocks(block_shape(request.instance))
-    coords, found = blocks.find_box(
-        request.txn, request.instance.id, scale, covering, request.view
-    )
+    coords, found = blocks.find_box(request.txn, request.instance.id, scale, covering, request.view)
     return _found(request, coords, found, supervoxels)
 
 
@@ -88,9 +84,7 @@ async def get_volume(request: NodeRequest) -> Any:
     answer = volume_reads.VolumeAnswer(found, box, compression)
     if volume_reads.is_small(box):
         return octets(await request.in_thread(answer.whole), headers)
-    return await send_parts(
-        request, answer.parts(), headers, answer.length, answer.joiner()
-    )
+    return await send_parts(request, answer.parts(), headers, answer.length, answer.joiner())
 
 
 async def post_raw(request: NodeRequest) -> Any:

@@ -161,9 +161,7 @@ def segmented(segmentation: bytes, compression: str) -> bytes:
     return segmentation if compression == "google" else gzip_compress(segmentation)
 
 
-def mapping_for(
-    txn: ReadTxn, instance_id: int, view: View, supervoxels: bool
-) -> Mapping | None:
+def mapping_for(txn: ReadTxn, instance_id: int, view: View, supervoxels: bool) -> Mapping | None:
     """Return the mapping of a view to bodies; None if supervoxels are wanted or nothing is mapped."""
     if supervoxels:
         return None
