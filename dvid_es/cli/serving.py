@@ -15,7 +15,12 @@ import click
 
 from dvid_es import __version__
 from dvid_es.cli.output import config_option, data_option, progress_bar
-from dvid_es.cli.process import log_to_file, pid_file, raise_malloc_thresholds
+from dvid_es.cli.process import (
+    log_to_file,
+    pid_file,
+    raise_malloc_thresholds,
+    switch_threads_sooner,
+)
 from dvid_es.errors import DvidError, SettingsError
 from dvid_es.settings import Settings, is_loopback, load
 
@@ -61,6 +66,7 @@ def serve(
         announce_start(settings)
     with bind(settings.host, settings.port) as listener, pid_file(settings):
         raise_malloc_thresholds()
+        switch_threads_sooner()
         _serve(settings, listener, demo)
 
 

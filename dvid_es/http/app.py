@@ -24,6 +24,7 @@ from dvid_es.http.blocklist import load as load_block_list
 from dvid_es.http.cors import METHODS as CORS_METHODS
 from dvid_es.http.cors import Cors
 from dvid_es.http.datatype import Datatype, Handler
+from dvid_es.http.delivery import Deliveries
 from dvid_es.http.errors import PAGE_NOT_FOUND, TEXT, error_response
 from dvid_es.http.guard import GuardedRequest
 from dvid_es.http.headers import install as fast_headers
@@ -70,6 +71,7 @@ class Server:
         self.common_routes = common_routes
         self.documents: dict[tuple[Any, ...], str] = {}
         """Answers that were made, by the state that they show; whoever adds one bounds them."""
+        self.deliveries = Deliveries(engine.writer)
         self.monitor = Monitor(engine.clock, settings.max_throttled)
         self.cors = Cors(settings.cors_domains)
         self.static = StaticFiles(settings)

@@ -153,7 +153,7 @@ class NodeRequest:
             creates=creates,
         )
         self.finish()  # a reader kept open while waiting would hold back the pages of the store
-        written = await asyncio.wrap_future(self.engine.writer.submit(write))
+        written = await self.server.deliveries.submit(write)
         if write.dry_run:
             raise DryRun(written)
         self.sequence = written.sequence
