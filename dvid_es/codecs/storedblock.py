@@ -109,29 +109,38 @@ def load(stored: Buffer, table: Labels | None = None) -> bytes:
 class StoredBatch:
     """Stored blocks, joined so that kernels handle all of them in one call."""
 
-    def __init__(self, data: Buffer, starts: Sequence[int], lengths: Sequence[int]) -> None:
-        """Look at blocks in one buffer, where block i is data[starts[i] : starts[i] + lengths[i]].
+    def __init__(
+        self, data: Buffer, starts: Sequence[int], lengths: Sequence[int], more: Buffer = b""
+    ) -> None:
+        """Look at blocks in two buffers, without joining them.
+
+        Args:
+            data: holds block i at starts[i] : starts[i] + lengths[i].
+            starts: where each begins; from len(data) on, in `more`.
+            lengths: bytes of each.
+            more: the second buffer.
 
         Raises:
             CorruptStore: a header or table is not that of a stored block.
         """
         n = len(starts)
-        # numpy refuses an empty buffer.
-        self._data = np.frombuffer(data or b"\0", np.uint8)
         self._starts = np.array(starts, np.int64)
         self._stops = self._starts + np.array(lengths, np.int64)
-        assert not n or (self._starts.min() >= 0 and self._stops.max() <= len(data))
+        assert not n or (self._starts.min() >= 0 and self._stops.max() <= len(data) + len(more))
+        across = (self._starts < len(data)) & (self._stops > len(data))
+        assert not across.any(), "a block lies in one buffer"
+        self._data = np.frombuffer(data, np.uint8), np.frombuffer(more, np.uint8)
         self.table_starts = np.zeros(n + 1, np.int64)
         """int64[n + 1]: the labels of block i are tables[table_starts[i] : table_starts[i + 1]]."""
         self._lengths = np.empty(n, np.int64)
         damaged = kernels.measure(
-            self._data, self._starts, self._stops, self.table_starts, self._lengths
+            *self._data, self._starts, self._stops, self.table_starts, self._lengths
         )
         if damaged >= 0:
             raise _damage(f"value {damaged} of {n} has an unknown form or a wrong check")
         self.tables = np.empty(self.table_starts[-1], np.uint64)
         """uint64[sum of N]: the label tables of all blocks behind each other."""
-        kernels.gather_tables(self._data, self._starts, self.table_starts, self.tables)
+        kernels.gather_tables(*self._data, self._starts, self.table_starts, self.tables)
 
     @classmethod
     def of(cls, stored_values: Sequence[Buffer]) -> "StoredBatch":
@@ -165,7 +174,7 @@ class StoredBatch:
         out = bytes(int(self._lengths.sum()) + frames)
         target = np.frombuffer(out, np.uint8)
         kernels.write_stream(
-            self._data, self._starts, self._stops, tables, self.table_starts, coords, target
+            *self._data, self._starts, self._stops, tables, self.table_starts, coords, target
         )
         return out
 

@@ -130,12 +130,13 @@ def member_length(data, start, stop):
     return GZIP_HEADER + 5 * pieces + prefix + tail + 8
 
 
-@kernel(types.int64(u8, i64, i64, i64_out, i64_out))
-def measure(data, starts, stops, table_starts, lengths):
+@kernel(types.int64(u8, u8, i64, i64, i64_out, i64_out))
+def measure(front, back, starts, stops, table_starts, lengths):
     """Write where each block's labels begin in one list of all, and its gzip member's length.
 
     Args:
-        data: stored blocks.
+        front: stored blocks.
+        back: more of them; their places count on from the end of `front`.
         starts: int64[n], where each begins.
         stops: int64[n], where each ends.
         table_starts: int64[n + 1], written.
@@ -146,22 +147,28 @@ def measure(data, starts, stops, table_starts, lengths):
     """
     total = 0
     for i in range(len(lengths)):
-        lengths[i] = member_length(data, starts[i], stops[i])
+        base = 0 if starts[i] < len(front) else len(front)
+        data = front if starts[i] < len(front) else back
+        start = starts[i] - base
+        lengths[i] = member_length(data, start, stops[i] - base)
         if lengths[i] < 0:
             return i
         table_starts[i] = total
-        header = SOLID_HEADER if data[starts[i] + 1] == SOLID else SPLIT_HEADER
-        total += load32(data, starts[i] + header + 12)
+        header = SOLID_HEADER if data[start + 1] == SOLID else SPLIT_HEADER
+        total += load32(data, start + header + 12)
     table_starts[len(lengths)] = total
     return -1
 
 
-@kernel(types.void(u8, i64, i64, u64_out))
-def gather_tables(data, starts, table_starts, out):
+@kernel(types.void(u8, u8, i64, i64, u64_out))
+def gather_tables(front, back, starts, table_starts, out):
     """Write the labels of all blocks behind each other."""
     for i in range(len(starts)):
-        header = SOLID_HEADER if data[starts[i] + 1] == SOLID else SPLIT_HEADER
-        at = starts[i] + header + 16
+        base = 0 if starts[i] < len(front) else len(front)
+        data = front if starts[i] < len(front) else back
+        start = starts[i] - base
+        header = SOLID_HEADER if data[start + 1] == SOLID else SPLIT_HEADER
+        at = start + header + 16
         for k in range(table_starts[i], table_starts[i + 1]):
             out[k] = load64(data, at)
             at += 8
@@ -206,8 +213,8 @@ def write_member(data, start, stop, labels, first, last, scratch, out, at):
     return at + 8
 
 
-@kernel(types.void(u8, i64, i64, u64, i64, i32_2d, u8))
-def write_stream(data, starts, stops, labels, table_starts, coords_xyz, out):
+@kernel(types.void(u8, u8, i64, i64, u64, i64, i32_2d, u8))
+def write_stream(front, back, starts, stops, labels, table_starts, coords_xyz, out):
     """Write gzip members, each behind its block coordinate and length if there are coordinates.
 
     `out` is written although it is declared read-only: it is the memory of a new bytes object.
@@ -224,7 +231,10 @@ def write_stream(data, starts, stops, labels, table_starts, coords_xyz, out):
                 store32(out, at + 4 * axis, np.int64(coords_xyz[i, axis]))
             body = at + 16
         first, last = table_starts[i], table_starts[i + 1]
-        end = write_member(data, starts[i], stops[i], labels, first, last, scratch, out, body)
+        base = 0 if starts[i] < len(front) else len(front)
+        data = front if starts[i] < len(front) else back
+        start, stop = starts[i] - base, stops[i] - base
+        end = write_member(data, start, stop, labels, first, last, scratch, out, body)
         if len(coords_xyz) > 0:
             store32(out, at + 12, end - body)
         at = end

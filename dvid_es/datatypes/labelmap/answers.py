@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
+from sanic.response import HTTPResponse
+
 from dvid_es.http.node import OCTETS, PIECE_BYTES, NodeRequest
 
 logger = logging.getLogger(__name__)
@@ -14,6 +16,9 @@ T = TypeVar("T")
 Buffer = bytes | memoryview
 Part = Callable[[], Any]
 """Makes some of an answer, in a thread: buffers that nobody changes any more, or what a joiner takes."""
+
+FIRST_BYTES = 4096
+"""Of a long body these go out with the head."""
 
 AHEAD = 2
 """Parts in the making while one is sent."""
@@ -60,6 +65,33 @@ def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
     """Cut 0 ... count into spans of at most `size`."""
     for start in range(0, count, size):
         yield start, min(count, start + size)
+
+
+async def send_whole(
+    request: NodeRequest, *bodies: Buffer, headers: dict[str, str] | None = None
+) -> HTTPResponse | None:
+    """Answer with bytes that are all there, long ones without a copy.
+
+    Sanic joins the head with what comes first, so that is little.
+    """
+    length = sum(map(len, bodies))
+    if length <= PIECE_BYTES or request.method == "HEAD":
+        body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
+        return HTTPResponse(body, 200, headers, OCTETS)  # type: ignore[arg-type]
+    response = await request.raw.respond(
+        status=200,
+        headers={**request.common_headers(), **(headers or {}), "content-length": str(length)},
+        content_type=OCTETS,
+    )
+    first, *others = map(memoryview, bodies)
+    try:
+        for piece in (first[:FIRST_BYTES], first[FIRST_BYTES:], *others):
+            await response.send(piece)
+        await response.eof()
+    except Exception:
+        logger.exception("the answer to %s %s was cut short", request.method, request.path)
+        request.raw.transport.abort()  # type: ignore[attr-defined]
+    return None
 
 
 async def send_parts(

@@ -9,19 +9,19 @@ import numpy as np
 
 from dvid_es.datatypes.labelmap import blocks, ingest, reads_voxels, volume_reads
 from dvid_es.datatypes.labelmap import voxel_requests as parse
-from dvid_es.datatypes.labelmap.answers import Part, in_threads, send_parts, spans
+from dvid_es.datatypes.labelmap.answers import Part, in_threads, send_parts, send_whole, spans
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.reads_voxels import BlockSet, PointRead
 from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Box
-from dvid_es.http.node import NodeRequest, empty, octets, raw_json
+from dvid_es.http.node import NodeRequest, empty, raw_json
 
 STREAMED_BLOCKS = 64
 """Blocks of one part of a stream."""
 
 WHOLE_BYTES = 8 << 20
-"""Streams of up to so many stored bytes are made in one go: to hand pieces from thread to thread costs
-more than to make them."""
+"""Streams of up to so many stored bytes are made in two pieces before anything is sent: to hand many
+pieces from thread to thread costs more than to make them."""
 
 AT_ONCE_BLOCKS = 8
 """Boxes of up to so many blocks are looked up on the event loop."""
@@ -83,7 +83,7 @@ async def get_volume(request: NodeRequest) -> Any:
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else {}
     answer = volume_reads.VolumeAnswer(found, box, compression)
     if volume_reads.is_small(box):
-        return octets(await request.in_thread(answer.whole), headers)
+        return await send_whole(request, await request.in_thread(answer.whole), headers=headers)
     return await send_parts(request, answer.parts(), headers, answer.length, answer.joiner())
 
 
@@ -125,7 +125,9 @@ async def get_specific_blocks(request: NodeRequest) -> Any:
 async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
     request.finish()
     if len(found) <= 1 or (compression == "blocks" and found.stored_bytes <= WHOLE_BYTES):
-        return octets(await request.in_thread(found.stream, compression))
+        halves = spans(len(found), max(STREAMED_BLOCKS, (len(found) + 1) // 2))
+        tasks = [(found.part(*span), compression) for span in halves]
+        return await send_whole(request, *await in_threads(request, BlockSet.stream, tasks))
     return await send_parts(request, _block_parts(found, compression))
 
 

@@ -132,7 +132,7 @@ def fetch_batch(packs: Packs, found: Sequence[Bulk]) -> storedblock.StoredBatch:
     packed, own = iter(starts), accumulate(map(len, inline), initial=len(data))
     places = [next(packed if isinstance(block, PackRef) else own) for block in found]
     lengths = [block.length if isinstance(block, PackRef) else len(block) for block in found]
-    return storedblock.StoredBatch(b"".join((data, *inline)), places, lengths)
+    return storedblock.StoredBatch(data, places, lengths, b"".join(inline))
 
 
 def fetch(packs: Packs, found: Sequence[Bulk]) -> list[bytes]:
