@@ -239,7 +239,9 @@ def test_a_stored_block_cut_off_anywhere_is_noticed():
 @pytest.mark.parametrize("cut", [0, 1, 3, 5])
 def test_blocks_in_two_buffers_are_those_in_one(cut):
     random = np.random.default_rng(3)
-    blocks = [labelblock.encode(random.integers(0, n, (16, 16, 16), np.uint64)) for n in range(1, 6)]
+    blocks = [
+        labelblock.encode(random.integers(0, n, (16, 16, 16), np.uint64)) for n in range(1, 6)
+    ]
     stored = [storedblock.store(block) for block in blocks]
     lengths = [len(one) for one in stored]
     starts = [sum(lengths[:i]) for i in range(len(stored))]

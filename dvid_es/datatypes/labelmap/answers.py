@@ -6,9 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from sanic.response import HTTPResponse
-
-from dvid_es.http.node import OCTETS, PIECE_BYTES, NodeRequest
+from dvid_es.http.node import OCTETS, PIECE_BYTES, NodeRequest, octets
 
 logger = logging.getLogger(__name__)
 
@@ -69,21 +67,20 @@ def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
 
 async def send_whole(
     request: NodeRequest, *bodies: Buffer, headers: dict[str, str] | None = None
-) -> HTTPResponse | None:
+) -> Any:
     """Answer with bytes that are all there, long ones without a copy.
 
     Sanic joins the head with what comes first, so that is little.
     """
     length = sum(map(len, bodies))
     if length <= PIECE_BYTES or request.method == "HEAD":
-        body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
-        return HTTPResponse(body, 200, headers, OCTETS)  # type: ignore[arg-type]
+        return octets(b"".join(bodies), headers)
     response = await request.raw.respond(
         status=200,
         headers={**request.common_headers(), **(headers or {}), "content-length": str(length)},
         content_type=OCTETS,
     )
-    first, *others = map(memoryview, bodies)
+    first, *others = [memoryview(body) for body in bodies]
     try:
         for piece in (first[:FIRST_BYTES], first[FIRST_BYTES:], *others):
             await response.send(piece)
