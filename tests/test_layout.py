@@ -103,7 +103,8 @@ def imports(path: Path) -> set[str]:
 HOMES = {
     "lmdb": ("projections/store.py",),
     "sanic": (
-        "dvid_es/http/", "dvid_es/datatypes/*/endpoints*.py", "dvid_es/repos/endpoints*.py",
+        "dvid_es/http/", "dvid_es/datatypes/*/endpoints*.py", "dvid_es/datatypes/*/answers.py",
+        "dvid_es/repos/endpoints*.py",
         "dvid_es/repos/asking.py", "dvid_es/bootstrap.py",
     ),
     "lz4": ("dvid_es/codecs/", "dvid_es/datatypes/*/voxels.py"),
