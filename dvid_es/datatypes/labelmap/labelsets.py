@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.uint64]
 
+_SHORT = 1024
+"""Sets up to this size are sorted anew sooner than one is inserted into the other."""
+
 
 def member(labels: Labels, of: Labels) -> NDArray[np.bool_]:
     """Say of each of `labels` whether it is in the ascending array `of`."""
@@ -21,6 +24,8 @@ def union(first: Labels, second: Labels) -> Labels:
         return second
     if not len(second):
         return first
+    if len(first) + len(second) <= _SHORT:
+        return np.sort(np.concatenate((first, second)))
     places = np.searchsorted(first, second)
     return np.insert(first, places, second)
 

@@ -12,6 +12,9 @@ from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import UNBOUNDED, View, row_suffix
 
 SIGN = 1 << 31
+_FEW = 8
+"""For fewer keys than this, numpy takes longer to begin than Python to finish."""
+
 _SUFFIX = struct.Struct(">IQ")
 
 
@@ -23,8 +26,11 @@ def big_endian(values: NDArray[np.int32]) -> NDArray[np.uint8]:
 
 def make_keys(instance_id: int, kind: int, *parts: NDArray[np.uint8]) -> list[bytes]:
     """Return n keys: instance, kind, then the columns of bytes `parts`, each uint8[n, any]."""
-    head = np.frombuffer(instance_key(instance_id, kind), np.uint8)
     n = len(parts[0])
+    if n < _FEW:
+        first = instance_key(instance_id, kind)
+        return [b"".join((first, *(part[i].tobytes() for part in parts))) for i in range(n)]
+    head = np.frombuffer(instance_key(instance_id, kind), np.uint8)
     columns = np.hstack([np.broadcast_to(head, (n, len(head))), *parts])
     width = columns.shape[1]
     joined = columns.tobytes()
