@@ -57,6 +57,23 @@ class LmdbTxn:
             return None
         return self._item(cursor)
 
+    def seek_many(self, keys: Sequence[bytes], suffix: bytes) -> list[Pair | None]:
+        """Return of each key the first row that begins with it, at or after key + suffix."""
+        cursor = self._cursor
+        if cursor is None:
+            cursor = self._cursor = self._txn.cursor()
+        set_range, item, prefix = cursor.set_range, cursor.item, self.prefix
+        found: list[Pair | None] = []
+        for key in keys:
+            start = prefix + key
+            if set_range(start + suffix):
+                row, value = item()
+                if row.startswith(start):
+                    found.append((row[4:], value))
+                    continue
+            found.append(None)
+        return found
+
     def next(self) -> Pair | None:
         """Move on by one row after a `seek` and return it."""
         cursor = self._cursor
@@ -124,11 +141,11 @@ class LmdbTxn:
         """Set one row."""
         self._put(self.prefix + key, value)
 
-    def put_many(self, rows: Iterable[Pair]) -> None:
-        """Set many rows; sorted ones are fastest."""
+    def put_many(self, rows: Iterable[Pair], suffix: bytes = b"") -> None:
+        """Set many rows, `suffix` added to each key; sorted ones are fastest."""
         prefix = self.prefix
         with self._txn.cursor() as cursor:
-            cursor.putmulti([(prefix + key, value) for key, value in rows])
+            cursor.putmulti([(prefix + key + suffix, value) for key, value in rows])
 
     def delete(self, key: bytes) -> None:
         """Remove one row, if it is there."""

@@ -39,6 +39,9 @@ class ReadTxn(Protocol):
     def seek(self, start: bytes) -> Pair | None:
         """Move to the first row at or after `start` and return it."""
 
+    def seek_many(self, keys: Sequence[bytes], suffix: bytes) -> list[Pair | None]:
+        """Return of each key the first row that begins with it, at or after key + suffix."""
+
     def next(self) -> Pair | None:
         """Move on by one row after a `seek` and return it."""
 
@@ -64,8 +67,8 @@ class WriteTxn(ReadTxn, Protocol):
     def put(self, key: bytes, value: bytes) -> None:
         """Set one row."""
 
-    def put_many(self, rows: Iterable[Pair]) -> None:
-        """Set many rows; sorted ones are fastest."""
+    def put_many(self, rows: Iterable[Pair], suffix: bytes = b"") -> None:
+        """Set many rows, `suffix` added to each key; sorted ones are fastest."""
 
     def delete(self, key: bytes) -> None:
         """Remove one row, if it is there. Never used on temporal rows."""

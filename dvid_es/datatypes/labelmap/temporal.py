@@ -1,7 +1,7 @@
 """Many temporal rows at once: keys made and read without work per label in Python."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,31 +45,21 @@ def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | N
     """
     if not view.linear:
         return [versioned.read(txn, key, view) for key in keys]
-    seek, bounds, suffix = txn.seek, view.bounds, view.seek_suffix
+    bounds = view.bounds
     unpack = _SUFFIX.unpack_from
     found: list[bytes | None] = []
-    for key in keys:
-        length = len(key)
-        pair = seek(key + suffix)
+    for key, pair in zip(keys, txn.seek_many(keys, view.seek_suffix), strict=True):
         value = None
         if pair is not None:
             row, value = pair
-            if len(row) != length + 12 or not row.startswith(key):
+            if len(row) != len(key) + 12:
                 value = None
             else:
-                version, sequence = unpack(row, length)
+                version, sequence = unpack(row, len(key))
                 if UNBOUNDED - sequence > bounds.get(0xFFFFFFFF - version, -1):
                     value = versioned.read(txn, key, view)  # leaps over rows of other versions
         found.append(value or None)
     return found
-
-
-def rows(
-    keys: Sequence[bytes], values: Sequence[bytes], version: int, sequence: int
-) -> Iterator[tuple[bytes, bytes]]:
-    """Pair keys, with the suffix of one event, and values; an empty value is a tombstone."""
-    suffix = row_suffix(version, sequence)
-    return zip((key + suffix for key in keys), values, strict=True)
 
 
 def put_many(
@@ -77,4 +67,4 @@ def put_many(
 ) -> None:
     """Add rows written by one event; sorted keys are fastest."""
     if keys:
-        txn.put_many(rows(keys, values, version, sequence))
+        txn.put_many(zip(keys, values, strict=True), row_suffix(version, sequence))
