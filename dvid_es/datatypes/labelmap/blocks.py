@@ -33,6 +33,9 @@ _REF = struct.Struct(">IQII16s")
 _make_ref = PackRef._make
 _COORD = struct.Struct(">3I")
 _OCTANTS = np.array([(i >> 2, i >> 1 & 1, i & 1) for i in range(8)], np.int32)
+_FEW = 32
+"""For fewer blocks than this, numpy takes longer to begin than Python to finish."""
+
 _DIRECT_MAX = 2048
 """Boxes of up to so many blocks are looked up one by one, larger ones are walked."""
 
@@ -140,6 +143,8 @@ def find_box(
 
 def all_coords(box: Box) -> Coords:
     """Return all coordinates of a box as int32[n, 3], Z slowest."""
+    if box.volume <= _FEW:
+        return np.array(list(box.points()), np.int32).reshape(-1, 3)
     sides = [np.arange(a, b, dtype=np.int32) for a, b in zip(*box, strict=True)]
     return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
 

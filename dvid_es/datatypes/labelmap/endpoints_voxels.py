@@ -124,6 +124,8 @@ async def get_specific_blocks(request: NodeRequest) -> Any:
 
 async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
     request.finish()
+    if compression == "blocks" and len(found) <= AT_ONCE_BLOCKS:
+        return await send_whole(request, found.stream(compression))
     if len(found) <= 1 or (compression == "blocks" and found.stored_bytes <= WHOLE_BYTES):
         halves = spans(len(found), max(STREAMED_BLOCKS, (len(found) + 1) // 2))
         tasks = [(found.part(*span), compression) for span in halves]

@@ -177,11 +177,13 @@ def decode_box(label_blocks: Sequence[bytes], coords_zyx: Coords, box: Box, out:
         labelblock.decode_into(block, None, start, out, box.start_zyx)
 
 
-def read_volume(found: BlockSet, box: Box) -> Labels:
-    """Return a box of voxels as uint64[Z, Y, X]; what is not stored is 0."""
-    covering = box.blocks(found.shape_zyx)
-    make = np.empty if len(found) == covering.volume else np.zeros
-    out = make(box.shape_zyx, np.uint64)
+def read_volume(found: BlockSet, box: Box, out: Labels | None = None) -> Labels:
+    """Return a box of voxels as uint64[Z, Y, X], in `out` if given; what is not stored is 0."""
+    whole = len(found) == box.blocks(found.shape_zyx).volume
+    if out is None:
+        out = (np.empty if whole else np.zeros)(box.shape_zyx, np.uint64)
+    elif not whole:
+        out[:] = 0
     decode_box(found.label_blocks(), found.coords_zyx, box, out)
     return out
 

@@ -78,10 +78,14 @@ class VolumeAnswer:
         if self._compression.startswith("google") and self._is_one_block:
             segmentation = neuroglancer.encode_block(self._found.label_blocks()[0])
             return segmented(segmentation, self._compression)
-        volume = read_volume(self._found, self._box)
-        if self._compression:
-            return compressed(volume, self._compression)
-        return memoryview(volume.reshape(-1).view(np.uint8))
+        if not self._compression:
+            volume = read_volume(self._found, self._box)
+            return memoryview(volume.reshape(-1).view(np.uint8))
+        buffer = _BUFFERS.take(self._box.volume)
+        out = buffer[: self._box.volume].reshape(self._box.shape_zyx)
+        result = compressed(read_volume(self._found, self._box, out), self._compression)
+        _BUFFERS.give(buffer)
+        return result
 
     def joiner(self) -> Joiner:
         """Return what makes one body of the parts.
