@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 from sanic import Sanic
 
 from dvid_es.bootstrap import make_application, make_engine
 from dvid_es.clock import Clock
 from dvid_es.engine import Engine
 from dvid_es.settings import Settings
+
+# The same examples each time: what passed once passes again, and a change alone can make it fail.
+hypothesis_settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis_settings.load_profile("repeatable")
 
 Sanic.test_mode = True  # one application after the other may have the same name
 

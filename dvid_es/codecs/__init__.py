@@ -14,6 +14,7 @@ KERNEL_MODULES = (
     "murmur",
     "neuroglancer_kernels",
     "rle_kernels",
+    "spliced",
     "storedblock_kernels",
 )
 """The modules here that define kernels."""
