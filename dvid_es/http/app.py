@@ -39,7 +39,6 @@ from dvid_es.settings import Settings
 logger = logging.getLogger(__name__)
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
-BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 MUTATING = frozenset({"POST", "PUT", "DELETE", "PATCH"})
 SILENT = frozenset({"/api/heartbeat", "/api/load", "/api/user-latencies"})
 """Paths that are neither blocked nor counted; with `u=` they are a sign of life of that user."""

@@ -148,11 +148,6 @@ def assemble(txn: ReadTxn, instance_id: int, label: int, view: View) -> LabelInd
     )
 
 
-def _same_then(used: dict[int, int], then: View) -> bool:
-    """Say whether no row that decided a read was written after an earlier state."""
-    return all(sequence <= then.bounds.get(version, -1) for version, sequence in used.items())
-
-
 # -- posting ---------------------------------------------------------------------------------
 
 

@@ -45,8 +45,3 @@ def from_bytes(data: bytes) -> Labels:
 def to_bytes(labels: Labels) -> bytes:
     """Return labels as little-endian bytes."""
     return labels.astype("<u8", copy=False).tobytes()
-
-
-def from_ints(labels: list[int]) -> Labels:
-    """Return Python integers as labels, in their order."""
-    return np.array(labels, np.uint64)
