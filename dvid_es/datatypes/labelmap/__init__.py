@@ -2,20 +2,14 @@
 
 from pathlib import Path
 
-from dvid_es.datatypes.labelmap import (
-    blocks,
-    endpoints_bodies,
-    endpoints_settings,
-    endpoints_slices,
-    endpoints_splits,
-    endpoints_voxels,
-    extents,
-    fold_splits,
-    fold_voxels,
-    instance_settings,
-    merging,
-    svindex,
-)
+from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
+from dvid_es.datatypes.labelmap.bodies import endpoints as endpoints_bodies
+from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
+from dvid_es.datatypes.labelmap.splits import fold as fold_splits
+from dvid_es.datatypes.labelmap.svindex import rows as svindex
+from dvid_es.datatypes.labelmap.voxels import blocks, endpoints_slices, extents
+from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
+from dvid_es.datatypes.labelmap.voxels import fold as fold_voxels
 from dvid_es.http.datatype import Datatype
 
 VOXEL_ROWS = {

@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
-from dvid_es.datatypes.labelmap import counters, extents
-from dvid_es.datatypes.labelmap.commands_voxels import ChangeSettings, SetExtents
+from dvid_es.datatypes.labelmap.bodies import counters
 from dvid_es.datatypes.labelmap.instance_settings import voxel_size
+from dvid_es.datatypes.labelmap.voxels import extents
+from dvid_es.datatypes.labelmap.voxels.commands import ChangeSettings, SetExtents
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.node import NodeRequest, empty, json_response, raw_json
 from dvid_es.http.wire import parse_json, parse_json_object

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
-from dvid_es.datatypes.labelmap import blocks, bodysets, mapping
+from dvid_es.datatypes.labelmap.bodies import bodysets
+from dvid_es.datatypes.labelmap.mapping import lookup as mapping
+from dvid_es.datatypes.labelmap.voxels import blocks
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import Instance, instance_key
 from dvid_es.projections.txn import ReadTxn

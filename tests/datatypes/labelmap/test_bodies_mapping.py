@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap import mapping, mappinglist, mapruns, overlay
-from dvid_es.datatypes.labelmap.events_bodies import MappingsPosted
-from dvid_es.datatypes.labelmap.fold_bodies import fold_mappings_posted
-from dvid_es.datatypes.labelmap.labelsets import to_bytes
+from dvid_es.datatypes.labelmap.bodies.events import MappingsPosted
+from dvid_es.datatypes.labelmap.bodies.fold import fold_mappings_posted
+from dvid_es.datatypes.labelmap.bodies.labelsets import to_bytes
+from dvid_es.datatypes.labelmap.mapping import listing as mappinglist
+from dvid_es.datatypes.labelmap.mapping import lookup as mapping
+from dvid_es.datatypes.labelmap.mapping import overlay
+from dvid_es.datatypes.labelmap.mapping import runs as mapruns
 from dvid_es.errors import CorruptPack, VersionConflict
 from dvid_es.events import Header, Record
 from dvid_es.logs.packs import FilePacks

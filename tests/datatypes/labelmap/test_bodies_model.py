@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dvid_es.bootstrap import kind_names
-from dvid_es.datatypes.labelmap import mapping, mapruns
+from dvid_es.datatypes.labelmap.mapping import lookup as mapping
+from dvid_es.datatypes.labelmap.mapping import runs as mapruns
 from dvid_es.replay.verify import verify
 from tests.datatypes.labelmap.body_model import (
     Model,

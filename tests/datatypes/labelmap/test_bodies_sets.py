@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap import bodyrow, bodysets
-from dvid_es.datatypes.labelmap.bodyrow import Base, Body, Last
-from dvid_es.datatypes.labelmap.labelsets import member, union, without
+from dvid_es.datatypes.labelmap.bodies import bodyrow, bodysets
+from dvid_es.datatypes.labelmap.bodies.bodyrow import Base, Body, Last
+from dvid_es.datatypes.labelmap.bodies.labelsets import member, union, without
 from dvid_es.events import Header, Record
 from dvid_es.projections.catalog import Instance, RepoDocument, put_instance, put_repo, put_version
 from dvid_es.projections.store import LmdbTxn, Store

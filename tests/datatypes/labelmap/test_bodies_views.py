@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap import mapping
+from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from tests.datatypes.labelmap.body_model import Model, check_version, mapping_ops, volume_of
 
 SHAPE = (32, 64, 64)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap import proximity
-from dvid_es.datatypes.labelmap.kernels_proximity import FAR, nearest
+from dvid_es.datatypes.labelmap.sparse import proximity
+from dvid_es.datatypes.labelmap.sparse.kernels import FAR, nearest
 from dvid_es.settings import Settings
 from tests.datatypes.labelmap import voxel_oracle as oracle
 from tests.datatypes.labelmap.voxel_oracle import Segmentation

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dvid_es.codecs import murmur
-from dvid_es.datatypes.labelmap import slices
+from dvid_es.datatypes.labelmap.voxels import slices
 from dvid_es.settings import Settings
 from tests.datatypes.labelmap import voxel_oracle as oracle
 from tests.datatypes.labelmap.voxel_oracle import Segmentation

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap import endpoints_splits
+from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
 from tests.datatypes.labelmap import split_cases as cases
 from tests.datatypes.labelmap import voxel_oracle as oracle
 from tests.datatypes.labelmap.body_model import Model, check_version, mapping_ops

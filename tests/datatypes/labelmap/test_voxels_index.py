@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from dvid_es.bootstrap import make_projector
-from dvid_es.datatypes.labelmap import LABELMAP, blocks, prepare, svindex, temporal
-from dvid_es.datatypes.labelmap.events_voxels import BlocksPut
+from dvid_es.datatypes.labelmap import LABELMAP, temporal
+from dvid_es.datatypes.labelmap.svindex import rows as svindex
+from dvid_es.datatypes.labelmap.voxels import blocks, prepare
+from dvid_es.datatypes.labelmap.voxels.events import BlocksPut
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import Header, Record
 from dvid_es.geometry import Box

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap import svindex
+from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.settings import Settings
 from tests.datatypes.labelmap import voxel_oracle as oracle
 from tests.datatypes.labelmap.voxel_oracle import Segmentation

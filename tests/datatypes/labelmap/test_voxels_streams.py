@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap import endpoints_voxels
+from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from tests.datatypes.labelmap import voxel_oracle as oracle
 
 

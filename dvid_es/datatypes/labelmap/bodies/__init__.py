@@ -1,0 +1,1 @@
+"""Bodies as sets of supervoxels: merge, cleave, renumber, sizes, lists, counters."""

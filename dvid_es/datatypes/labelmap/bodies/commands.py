@@ -1,0 +1,236 @@
+"""What clients ask of bodies, and how it is decided: merge, cleave, renumber, mappings, indices.
+
+Everything is validated before a label or a mutation id is given.
+
+Source: MergeLabels, CleaveLabel and RenumberLabels in datatype/labelmap/mutate.go, cleaveIndex in
+labelidx.go (janelia-flyem/dvid).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvid_es.commands import Context, Decision, Outcome, fixed_instance
+from dvid_es.datatypes.labelmap.bodies import bodyrow, bodysets, counters
+from dvid_es.datatypes.labelmap.bodies.bodyrow import Body
+from dvid_es.datatypes.labelmap.bodies.events import (
+    Cleaved,
+    IndicesPut,
+    MappingsPosted,
+    Merged,
+    Renumbered,
+)
+from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes, to_bytes
+from dvid_es.datatypes.labelmap.indices import assembly as indices
+from dvid_es.datatypes.labelmap.mapping import lookup as mapping
+from dvid_es.datatypes.labelmap.svindex import rows as svindex
+from dvid_es.errors import InvalidRequest
+from dvid_es.events import Bulk
+from dvid_es.ids import PackRef
+
+Labels = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Merge bodies into a target."""
+
+    target: int
+    bodies: tuple[int, ...]
+    """Repeats allowed."""
+
+    def decide(self, context: Context) -> Decision:
+        """Move the supervoxels of all bodies to the target."""
+        instance_id = fixed_instance(context).id
+        txn, view = context.txn, context.view
+        if not self.bodies:
+            raise InvalidRequest("merge requested without any labels to merge")
+        bodies = np.unique(np.array(self.bodies, np.uint64))
+        if bodies[0] == 0:
+            raise InvalidRequest("can't merge label 0, the background")
+        if self.target in self.bodies:
+            raise InvalidRequest(f"can't merge label {self.target} into itself")
+        target = bodysets.read(txn, instance_id, self.target, view) if self.target else None
+        if target is None:
+            raise InvalidRequest(f"can't merge into a non-existent label {self.target}")
+        values = bodysets.read_values(txn, instance_id, bodies, view)
+        pieces, sizes, voxels, overridden = [], [], 0, []
+        for label, value in zip(bodies.tolist(), values, strict=True):
+            if value is None:
+                raise InvalidRequest(f"can't merge non-existent label {label}")
+            size, count, svs, has_overrides = bodyrow.peek(value)
+            if size == 0:
+                raise InvalidRequest(f"can't merge label {label} with no voxels")
+            if svs is None:
+                body = bodyrow.decode(value)
+                svs = bodysets.supervoxels(txn, instance_id, body).tobytes()
+            if has_overrides:
+                overridden.append(label)
+            pieces.append(svs)
+            sizes.append(count)
+            voxels += size
+        moved = b"".join(pieces)
+        _check_disjoint(context, instance_id, target, self.target, from_bytes(moved))
+        mutation_id = context.mutation_id()
+        merged = Merged(
+            target=self.target,
+            bodies=to_bytes(bodies),
+            sizes=np.array(sizes, "<u4").tobytes(),
+            supervoxels=moved,
+            voxels=voxels,
+            overridden=tuple(overridden),
+        )
+        answer = f'{{"MutationID": {mutation_id}}}'.encode()
+        return Decision((Outcome(event=merged, mutation_id=mutation_id),), answer)
+
+
+def _check_disjoint(
+    context: Context, instance_id: int, target: Body, label: int, moved: Labels
+) -> None:
+    """Refuse a supervoxel that two of the bodies hold, as posted indices may say."""
+    ordered = np.sort(moved)
+    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(twice):
+        raise InvalidRequest(f"supervoxel {ordered[twice[0]]} is in two of the merged labels")
+    inside = bodysets.contains(context.txn, instance_id, target, moved)
+    if inside.any():
+        raise InvalidRequest(f"supervoxel {moved[inside][0]} is in label {label} already")
+
+
+@dataclass(frozen=True, slots=True)
+class Cleave:
+    """Make a new body of supervoxels of another one."""
+
+    body: int
+    supervoxels: tuple[int, ...]
+    """As posted."""
+
+    def decide(self, context: Context) -> Decision:
+        """Give the new body a label."""
+        instance_id = fixed_instance(context).id
+        txn, view = context.txn, context.view
+        if not self.supervoxels:
+            raise InvalidRequest("no supervoxels to cleave: the list is empty")
+        body = bodysets.read(txn, instance_id, self.body, view)
+        if body is None:
+            raise InvalidRequest(f"cannot cleave non-existent label {self.body}")
+        posted = np.array(self.supervoxels, np.uint64)
+        asked = np.unique(posted)
+        inside = bodysets.contains(txn, instance_id, body, asked)
+        ghosts = asked[~inside]
+        if len(ghosts):
+            self._check_ghosts(context, instance_id, ghosts)
+        moved = asked[inside]
+        if len(moved) == body.members:
+            raise InvalidRequest(f"cannot cleave all supervoxels from the label {self.body}")
+        sizes = indices.voxels_of(txn, instance_id, self.body, body, moved, view)
+        voxels = int(sizes.sum(dtype=np.uint64))
+        new_body, _ = counters.allocate(txn, instance_id)
+        mutation_id = context.mutation_id()
+        cleaved = Cleaved(
+            body=self.body,
+            new_body=new_body,
+            supervoxels=to_bytes(posted),
+            ghosts=to_bytes(ghosts),
+            cleaved_voxels=voxels,
+            remain_voxels=body.voxels - voxels,
+        )
+        answer = f'{{"CleavedLabel": {new_body}, "MutationID": {mutation_id}}}'.encode()
+        return Decision((Outcome(event=cleaved, mutation_id=mutation_id),), answer)
+
+    def _check_ghosts(self, context: Context, instance_id: int, ghosts: Labels) -> None:
+        """Refuse supervoxels that are not in the body, unless the mapping says that they are."""
+        labels, found = mapping.lookup_rows(context.txn, instance_id, context.view, ghosts)
+        foreign = ghosts[~(found & (labels == np.uint64(self.body)))]
+        if len(foreign):
+            raise InvalidRequest(
+                f"cannot cleave supervoxel {foreign[0]}, which does not exist in label {self.body}"
+                f" ({fixed_instance(context).name})"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Renumber:
+    """Give bodies other labels, one after the other, all or none."""
+
+    pairs: tuple[tuple[int, int], ...]
+    """New label, old label."""
+
+    def decide(self, context: Context) -> Decision:
+        """Follow each label through the pairs before it."""
+        instance_id = fixed_instance(context).id
+        txn, view = context.txn, context.view
+        origins: dict[int, int | None] = {}
+        mapped: set[int] = set()
+        outcomes = []
+        for new, old in self.pairs:
+            if new == 0 or old == 0:
+                raise InvalidRequest("can't renumber to or from label 0, the background")
+            source = self._origin(context, instance_id, origins, old)
+            if source is None:
+                raise InvalidRequest(f"can't renumber non-existent body with label {old}")
+            if new == old or self._origin(context, instance_id, origins, new) is not None:
+                raise InvalidRequest(f"can't renumber into an existing label {new}")
+            body = bodysets.read(txn, instance_id, source, view)
+            assert body is not None
+            svs = bodysets.supervoxels(txn, instance_id, body)
+            mapped.update(svs.tolist())
+            retires = new not in mapped and self._is_free(context, instance_id, new)
+            mapped.add(new)
+            origins[new], origins[old] = source, None
+            event = Renumbered(old=old, new=new, supervoxels=to_bytes(svs), retires_new=retires)
+            outcomes.append(Outcome(event=event, mutation_id=context.mutation_id()))
+        return Decision(tuple(outcomes))
+
+    @staticmethod
+    def _origin(
+        context: Context, instance_id: int, origins: dict[int, int | None], label: int
+    ) -> int | None:
+        """Return under which label the rows hold a body now, None if it does not exist."""
+        if label not in origins:
+            body = bodysets.read(context.txn, instance_id, label, context.view)
+            origins[label] = None if body is None else label
+        return origins[label]
+
+    @staticmethod
+    def _is_free(context: Context, instance_id: int, label: int) -> bool:
+        """Say whether a label is neither in the mapping nor in voxels, so that it maps to nothing."""
+        one = np.array([label], np.uint64)
+        _, found = mapping.lookup_rows(context.txn, instance_id, context.view, one)
+        voxels = svindex.voxels_of(context.txn, instance_id, one, context.view)
+        return not found[0] and not voxels[0]
+
+
+@dataclass(frozen=True, slots=True)
+class PostMappings:
+    """Set entries of the mapping."""
+
+    supervoxels: Labels
+    """Ascending and distinct; empty if there are runs."""
+
+    bodies: Labels
+    runs: tuple[PackRef, ...] = ()
+
+    def decide(self, context: Context) -> Decision:
+        """Set them."""
+        fixed_instance(context)
+        if not len(self.supervoxels) and not self.runs:
+            return Decision(())
+        event = MappingsPosted(
+            supervoxels=to_bytes(self.supervoxels), bodies=to_bytes(self.bodies), runs=self.runs
+        )
+        return Decision((Outcome(event=event),))
+
+
+@dataclass(frozen=True, slots=True)
+class PutIndices:
+    """Set label indices."""
+
+    message: Bulk
+    """A LabelIndices message, validated."""
+
+    def decide(self, context: Context) -> Decision:
+        """Set them."""
+        fixed_instance(context)
+        return Decision((Outcome(event=IndicesPut(indices=self.message)),))

@@ -1,0 +1,167 @@
+"""The records of mutations that DVID's `/mutations` shows: facts in rows, JSON made on reading.
+
+Source: LogJSONMutation's callers in datatype/labelmap/mutate.go (janelia-flyem/dvid).
+"""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from dvid_es.codecs import gojson
+from dvid_es.codecs.fnv import fnv1_128
+from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes
+from dvid_es.events import Record
+from dvid_es.projections.catalog import BLOB, instance_key
+from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.versions import View
+
+MESSAGE_BYTES_MAX = 980 * 1024
+"""Longer records have their supervoxels in a blob."""
+
+_LONG_CLEAVE = 40_000
+"""Fewer supervoxels, of at most 21 bytes each, never make a record too long."""
+
+MUTATIONS = 87
+"""Kind of the rows: version u32, sequence u64."""
+
+Facts = dict[str, Any]
+"""Fields of a record by their names: numbers, texts, objects; bytes are a list of labels (u64)."""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """What a row holds."""
+
+    action: str
+    mutation_id: int
+    time_ns: int
+    user: str
+    app: str
+    facts: Facts
+
+
+def put(txn: WriteTxn, record: Record, action: str, facts: Facts) -> None:
+    """Keep the record of an event."""
+    header = record.header
+    entry = Entry(action, header.mutation_id, record.time_ns, header.user, header.app, facts)
+    key = _key(header.instance, header.version) + record.offset.to_bytes(8, "big")
+    txn.put(key, msgspec.msgpack.encode(entry))
+
+
+def put_cleave(txn: WriteTxn, record: Record, facts: Facts, sizes: Facts) -> None:
+    """Keep the record of a cleave; one that is too long for a message refers to a blob.
+
+    The blob is the whole record of the start of the cleave, which has no sizes yet.
+    """
+    if len(facts["CleavedSupervoxels"]) < 8 * _LONG_CLEAVE:
+        put(txn, record, "cleave-complete", {**facts, **sizes})
+        return
+    header = record.header
+    start = Entry("cleave", header.mutation_id, record.time_ns, header.user, header.app, facts)
+    text = to_json(start, txn.repo.graph.by_id[header.version].uuid).encode()
+    if len(text) > MESSAGE_BYTES_MAX:
+        digest = fnv1_128(text)
+        txn.put(BLOB + digest, msgspec.msgpack.encode(text))
+        facts = {name: value for name, value in facts.items() if name != "CleavedSupervoxels"}
+        facts["DataRef"] = base64.urlsafe_b64encode(digest).decode()
+    put(txn, record, "cleave-complete", {**facts, **sizes})
+
+
+def read(
+    txn: ReadTxn, instance_id: int, version: int, view: View, user: str | None = None
+) -> Iterator[str]:
+    """Iterate over the records of one version, the oldest first, as JSON.
+
+    Args:
+        txn: the state.
+        instance_id: the instance.
+        version: ordinal; its own records, not those of its ancestors.
+        view: of this version or one below it: bounds what is seen of it.
+        user: only the records of this user.
+    """
+    uuid = txn.repo.graph.by_id[version].uuid
+    for entry in _entries(txn, instance_id, version, view):
+        if user is None or entry.user == user:
+            yield to_json(entry, uuid)
+
+
+def splits(
+    txn: ReadTxn, instance_id: int, version: int, view: View
+) -> list[tuple[int, int, int, int]]:
+    """Return mutation id, supervoxel, remaining and split part of the splits of one version."""
+    found: list[tuple[int, int, int, int]] = []
+    for entry in _entries(txn, instance_id, version, view):
+        facts = entry.facts
+        if entry.action == "split-supervoxel-complete":
+            parts = facts["RemainSupervoxel"], facts["SplitSupervoxel"]
+            found.append((entry.mutation_id, facts["Supervoxel"], *parts))
+        elif entry.action == "split-complete":
+            for sv, made in facts["SVSplits"].items():
+                found.append((entry.mutation_id, int(sv), made["Remain"], made["Split"]))
+    return found
+
+
+def history(txn: ReadTxn, instance_id: int, versions: list[int], view: View, label: int) -> str:
+    """Return, as a JSON array, the records of what made a body what it is, the oldest first.
+
+    Args:
+        txn: the state.
+        instance_id: the instance.
+        versions: ordinals, the latest first.
+        view: of the latest.
+        label: the body. What was merged into it, or what it was cleaved from or named before,
+            belongs to its history from there on back.
+    """
+    labels = {label}
+    texts = []
+    for version in versions:
+        uuid = txn.repo.graph.by_id[version].uuid
+        for entry in reversed(list(_entries(txn, instance_id, version, view))):
+            facts = entry.facts
+            after = {facts.get(name) for name in ("Target", "NewLabel", "CleavedLabel", "Body")}
+            if labels & (after | {facts.get("OrigLabel")}):
+                texts.append(to_json(entry, uuid))
+                if labels & after:
+                    before = {facts.get(name) for name in ("Target", "OrigLabel")}
+                    labels |= {found for found in before if found}
+                    labels.update(from_bytes(facts.get("Labels", b"")).tolist())
+    return f"[{','.join(reversed(texts))}]"
+
+
+def _entries(txn: ReadTxn, instance_id: int, version: int, view: View) -> Iterator[Entry]:
+    prefix = _key(instance_id, version)
+    last = view.bounds.get(version, -1)
+    for key, value in txn.scan(prefix, prefix + b"\xff" * 9):
+        if int.from_bytes(key[-8:], "big") > last:
+            return
+        yield msgspec.msgpack.decode(value, type=Entry)
+
+
+def to_json(entry: Entry, uuid: str, action: str | None = None) -> str:
+    """Return a record as DVID writes it: keys in alphabetical order."""
+    fields: dict[str, Any] = {
+        "Action": action or entry.action,
+        "UUID": uuid,
+        "MutationID": entry.mutation_id,
+        "Timestamp": timestamp(entry.time_ns),
+    }
+    if entry.user:
+        fields["User"] = entry.user
+    if entry.app:
+        fields["App"] = entry.app
+    for name, value in entry.facts.items():
+        fields[name] = from_bytes(value).tolist() if isinstance(value, bytes) else value
+    return gojson.dumps(fields, sort_keys=True)
+
+
+def timestamp(time_ns: int) -> str:
+    """Return a time as Go prints one; clients want a fraction and a word behind the zone."""
+    text = gojson.time_string(time_ns)
+    if "." not in text:
+        text = text.replace(" +0000", ".000000000 +0000")
+    return f"{text} m=+0.000000001"
+
+
+def _key(instance_id: int, version: int) -> bytes:
+    return instance_key(instance_id, MUTATIONS) + version.to_bytes(4, "big")

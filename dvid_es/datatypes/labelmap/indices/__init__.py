@@ -1,0 +1,1 @@
+"""DVID's label indices: assembled when asked for, taken apart when posted."""

@@ -1,0 +1,1 @@
+"""Which body a supervoxel belongs to."""

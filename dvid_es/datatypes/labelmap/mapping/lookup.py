@@ -1,0 +1,234 @@
+"""Which body a supervoxel belongs to: rows of changes, runs of large posted mappings, identity.
+
+An entry may say anything: also identity, which ends an inherited entry, and 0 for an id that is no
+supervoxel any more. The newest entry that a view sees counts; without one a supervoxel is itself.
+
+Source: SVMap in datatype/labelmap/vmap.go (janelia-flyem/dvid), which follows first parents only; here
+the nearest ancestor over all parents counts, as for everything else.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvid_es.datatypes.labelmap.mapping import kernels
+from dvid_es.datatypes.labelmap.mapping import runs as mapruns
+from dvid_es.datatypes.labelmap.mapping.overlay import JOURNAL, bounds_of, open_runs, overlay_of
+from dvid_es.datatypes.labelmap.temporal import make_keys, put_many
+from dvid_es.errors import VersionConflict
+from dvid_es.events import Record
+from dvid_es.projections import versioned
+from dvid_es.projections.catalog import checkpoint, instance_key
+from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.versions import View, split_suffix
+
+ENTRIES = 82
+"""Kind of the rows that hold one entry each."""
+
+Labels = NDArray[np.uint64]
+Found = NDArray[np.bool_]
+
+
+class Mapping:
+    """The mapping as one request sees it; its transaction holds committed events only."""
+
+    def __init__(self, txn: ReadTxn, instance_id: int, view: View) -> None:
+        """Use `at`."""
+        self._txn = txn
+        self._instance_id = instance_id
+        self._view = view
+        self._overlay = None
+        self._runs: list[mapruns.Run] = []
+        packs = getattr(txn, "packs", None)
+        if packs is None:
+            return
+        self._overlay = overlay_of(packs, instance_id)
+        self._overlay.catch_up(txn)
+        self._bounds = bounds_of(view, checkpoint(txn) - 1)
+        self._runs = open_runs(txn, instance_id, view)
+
+    @classmethod
+    def at(cls, txn: ReadTxn, instance_id: int, view: View) -> "Mapping":
+        """Return the mapping that `view` sees in the state of `txn`.
+
+        Never with the transaction of the writer: use `lookup_rows` there.
+        """
+        return cls(txn, instance_id, view)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is certain that each supervoxel is its own body."""
+        if self._overlay is not None:
+            return not self._runs and not self._overlay.nodes
+        return not _any_rows(self._txn, self._instance_id)
+
+    def map(self, labels: Labels) -> Labels:
+        """Return the body of each supervoxel as a new uint64[n]; 0 stays 0.
+
+        Raises:
+            VersionConflict: parents of a version merge disagree on one of them.
+        """
+        return self.look_up(labels)[0]
+
+    def look_up(self, labels: Labels) -> tuple[Labels, Found]:
+        """Return the body of each supervoxel, and whether there is an entry for it.
+
+        Raises:
+            VersionConflict: parents of a version merge disagree on one of them.
+        """
+        labels = np.ascontiguousarray(labels, np.uint64)
+        if self._overlay is None:
+            distinct, places = np.unique(labels, return_inverse=True)
+            bodies, found = lookup_rows(self._txn, self._instance_id, self._view, distinct)
+            return bodies[places], found[places]
+        out = labels.copy()
+        fork = self._view.fork
+        stamps, doubtful = self._overlay.look_up(labels, self._bounds, fork, out)
+        for run in self._runs:
+            if fork:
+                self._mark_doubtful(run, labels, stamps, out, doubtful)
+            kernels.look_up_run(run.data, labels, np.uint64(run.stamp), stamps, out)
+        if doubtful.any():
+            distinct, places = np.unique(labels[doubtful], return_inverse=True)
+            settled, _ = lookup_rows(self._txn, self._instance_id, self._view, distinct)
+            out[doubtful] = settled[places]
+        out[labels == 0] = 0
+        return out, stamps > 0
+
+    def _mark_doubtful(
+        self, run: mapruns.Run, labels: Labels, stamps: Labels, out: Labels, doubtful: Found
+    ) -> None:
+        """Mark labels that a run and another entry map to different bodies below a version merge."""
+        there, bodies = _hits(labels, [run])[0]
+        below = (np.maximum(stamps, np.uint64(run.stamp)) >> np.uint64(kernels.SEQUENCE_BITS)) < (
+            np.uint64(self._view.fork)
+        )
+        doubtful |= there & (stamps > 0) & (bodies != out) & below
+
+
+def lookup_rows(
+    txn: ReadTxn, instance_id: int, view: View, svs: Labels | Sequence[int]
+) -> tuple[Labels, Found]:
+    """Return like `Mapping.look_up` from the rows alone: for commands and folds.
+
+    They must see what earlier commands of their batch have changed, which nobody else may see yet.
+    """
+    svs = np.ascontiguousarray(svs, np.uint64)
+    out = svs.copy()
+    found = np.zeros(len(svs), bool)
+    runs = open_runs(txn, instance_id, view)
+    rows: list[list[versioned.Row]] = [[]] * len(svs)
+    if _any_entries(txn, instance_id):
+        rows = [_rows_of(txn, key, view, bool(runs)) for key in entry_keys(instance_id, svs)]
+    elif not runs:
+        return out, found
+    hits = _hits(svs, runs)
+    for place, of_sv in enumerate(rows):
+        candidates = [(row.version, row.sequence, _body(row.value)) for row in of_sv]
+        candidates += [
+            (run.version, run.sequence, int(bodies[place]))
+            for run, (there, bodies) in zip(runs, hits, strict=True)
+            if there[place]
+        ]
+        if candidates:
+            out[place] = choose(candidates, view)
+            found[place] = True
+    out[svs == 0] = 0
+    return out, found
+
+
+def _rows_of(txn: ReadTxn, key: bytes, view: View, all_of_them: bool) -> list[versioned.Row]:
+    """Return the row that counts; below a version merge, with runs beside them, all that might."""
+    if all_of_them and not view.linear:
+        return list(versioned.visible_rows(txn, key, view))
+    row = versioned.read_row(txn, key, view)
+    return [] if row is None else [row]
+
+
+def earlier_bodies(txn: ReadTxn, instance_id: int, view: View, sv: int) -> list[int]:
+    """Return all bodies that a supervoxel has mapped to within a view, itself first."""
+    key = instance_key(instance_id, ENTRIES) + sv.to_bytes(8, "big")
+    found = {sv: None}
+    for row, value in txn.scan(key, key + b"\xff" * (versioned.SUFFIX_BYTES + 1)):
+        version, sequence = split_suffix(row)
+        if sequence <= view.bounds.get(version, -1):
+            found[_body(value)] = None
+    one = np.array([sv], np.uint64)
+    for there, bodies in _hits(one, open_runs(txn, instance_id, view)):
+        if there[0]:
+            found[int(bodies[0])] = None
+    found.pop(0, None)
+    return list(found)
+
+
+def choose(candidates: list[tuple[int, int, int]], view: View) -> int:
+    """Return the body of the entry (version, sequence, body) that no other one supersedes.
+
+    Raises:
+        VersionConflict: parents of a version merge disagree.
+    """
+    candidates = sorted(candidates, reverse=True)
+    if view.linear or len(candidates) == 1:
+        return candidates[0][2]
+    newest: dict[int, tuple[int, int]] = {}
+    for version, sequence, body in candidates:
+        newest.setdefault(version, (sequence, body))
+    places = view.nearest([(version, sequence) for version, (sequence, _) in newest.items()])
+    bodies = [body for _, body in newest.values()]
+    nearest = {bodies[place] for place in places}
+    if len(nearest) > 1:
+        raise VersionConflict(
+            "the parents of a version merge map a supervoxel to different bodies: post a mapping"
+        )
+    return nearest.pop()
+
+
+def entry_keys(instance_id: int, svs: Labels) -> list[bytes]:
+    """Return the keys of the entries of supervoxels, without suffix."""
+    if len(svs) < 16:
+        prefix = instance_key(instance_id, ENTRIES)
+        return [prefix + sv.to_bytes(8, "big") for sv in svs.tolist()]
+    columns = np.ascontiguousarray(svs, ">u8").view(np.uint8).reshape(len(svs), 8)
+    return make_keys(instance_id, ENTRIES, columns)
+
+
+def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> None:
+    """Add entries (each supervoxel once) to the rows and the journal; once in an event."""
+    if not len(svs):
+        return
+    order = np.argsort(svs, kind="stable")
+    svs, bodies = svs[order], np.ascontiguousarray(bodies[order], "<u8")
+    header = record.header
+    data = bodies.tobytes()
+    values = [data[at : at + 8] for at in range(0, len(data), 8)]
+    keys = entry_keys(header.instance, svs)
+    put_many(txn, keys, values, header.version, record.offset)
+    pairs = np.stack([svs.astype("<u8"), bodies], axis=1).tobytes()
+    journal = instance_key(header.instance, JOURNAL) + record.offset.to_bytes(8, "big")
+    txn.put(journal, header.version.to_bytes(4, "big") + pairs)
+
+
+def _body(value: bytes) -> int:
+    return int.from_bytes(value, "little")
+
+
+def _hits(svs: Labels, runs: list[mapruns.Run]) -> list[tuple[Found, Labels]]:
+    hits = []
+    for run in runs:
+        stamps, bodies = np.zeros(len(svs), np.uint64), np.zeros(len(svs), np.uint64)
+        kernels.look_up_run(run.data, svs, np.uint64(run.stamp), stamps, bodies)
+        hits.append((stamps > 0, bodies))
+    return hits
+
+
+def _any_entries(txn: ReadTxn, instance_id: int) -> bool:
+    prefix = instance_key(instance_id, ENTRIES)
+    pair = txn.seek(prefix)
+    return pair is not None and pair[0].startswith(prefix)
+
+
+def _any_rows(txn: ReadTxn, instance_id: int) -> bool:
+    prefix = instance_key(instance_id, mapruns.RUNS)
+    pair = txn.seek(prefix)
+    return _any_entries(txn, instance_id) or (pair is not None and pair[0].startswith(prefix))

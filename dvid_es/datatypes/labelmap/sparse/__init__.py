@@ -1,0 +1,1 @@
+"""Where bodies lie: sparse volumes and the distance of two of them."""

@@ -1,0 +1,1 @@
+"""Splits of supervoxels and bodies."""

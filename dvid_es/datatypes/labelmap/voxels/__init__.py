@@ -1,0 +1,1 @@
+"""Voxels: blocks, lower scales, what reads and writes of them need."""

@@ -1,0 +1,236 @@
+"""Requests for voxels: raw, blocks, points."""
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from dvid_es.datatypes.labelmap.instance_settings import block_shape
+from dvid_es.datatypes.labelmap.voxels import blocks, ingest
+from dvid_es.datatypes.labelmap.voxels import reads as reads_voxels
+from dvid_es.datatypes.labelmap.voxels import requests as parse
+from dvid_es.datatypes.labelmap.voxels import volumes as volume_reads
+from dvid_es.datatypes.labelmap.voxels.answers import (
+    Part,
+    in_threads,
+    send_parts,
+    send_whole,
+    spans,
+)
+from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, PointRead
+from dvid_es.errors import InvalidRequest
+from dvid_es.geometry import Box
+from dvid_es.http.node import NodeRequest, empty, raw_json
+
+STREAMED_BLOCKS = 64
+"""Blocks of one part of a stream."""
+
+WHOLE_BYTES = 8 << 20
+"""Streams of up to so many stored bytes are made in two pieces before anything is sent: to hand many
+pieces from thread to thread costs more than to make them."""
+
+AT_ONCE_BLOCKS = 8
+"""Boxes of up to so many blocks are looked up on the event loop."""
+
+POINT_BLOCKS = 32
+"""Blocks whose points one task looks up."""
+
+
+def _mapping(request: NodeRequest, supervoxels: bool) -> Any:
+    return reads_voxels.mapping_for(request.txn, request.instance.id, request.view, supervoxels)
+
+
+def _found(request: NodeRequest, coords: Any, found: Any, supervoxels: bool) -> BlockSet:
+    """Return the blocks of a read, after which its transaction may end."""
+    mapping = _mapping(request, supervoxels)
+    shape = block_shape(request.instance)
+    chosen = BlockSet(request.stream.packs, mapping, shape, coords, found)
+    if not request.view.linear:
+        chosen.settle()
+    return chosen
+
+
+def find_box(request: NodeRequest, scale: int, box: Box, supervoxels: bool) -> BlockSet:
+    """Return the blocks that cover a box of voxels; the request's transaction may end then."""
+    covering = box.blocks(block_shape(request.instance))
+    coords, found = blocks.find_box(request.txn, request.instance.id, scale, covering, request.view)
+    return _found(request, coords, found, supervoxels)
+
+
+async def _find(request: NodeRequest, scale: int, box: Box) -> BlockSet:
+    """Find the blocks of a box: few of them at once, as the way to a thread takes longer."""
+    supervoxels = request.flag("supervoxels")
+    few = box.blocks(block_shape(request.instance)).volume <= AT_ONCE_BLOCKS
+    if few and request.view.linear:
+        return find_box(request, scale, box, supervoxels)
+    return await request.in_thread(find_box, request, scale, box, supervoxels)
+
+
+def _find_list(request: NodeRequest, scale: int, coords: Any) -> BlockSet:
+    found = blocks.find_list(request.txn, request.instance.id, scale, coords, request.view)
+    there = [place for place, block in enumerate(found) if block is not None]
+    chosen = [found[place] for place in there]
+    return _found(request, coords[there], chosen, request.flag("supervoxels"))
+
+
+# -- raw -------------------------------------------------------------------------------------
+
+
+async def get_volume(request: NodeRequest) -> Any:
+    """Answer a box of voxels: GET raw or isotropic of shape 0_1_2."""
+    box = parse.limit_voxels(parse.parse_box(*request.words[1:3]))
+    compression = parse.parse_compression(request, parse.READ_COMPRESSIONS)
+    scale = parse.parse_scale(request)
+    parse.refuse_roi(request)
+    if compression.startswith("google") and any(side % 8 for side in box.shape_zyx):
+        raise InvalidRequest(f"compression={compression} needs sides that are multiples of 8")
+    found = await _find(request, scale, box)
+    request.finish()
+    headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else {}
+    answer = volume_reads.VolumeAnswer(found, box, compression)
+    if volume_reads.is_small(box):
+        return await send_whole(request, await request.in_thread(answer.whole), headers=headers)
+    return await send_parts(request, answer.parts(), headers, answer.length, answer.joiner())
+
+
+async def post_raw(request: NodeRequest) -> Any:
+    """Write a box of whole blocks from its voxels, with indices and all lower scales."""
+    words = parse.need_words(request, 3, f"{request.path} needs shape, size and offset")
+    if parse.parse_shape(words[0]) != parse.VOLUME:
+        raise InvalidRequest("only volumes can be written: the shape must be 0_1_2")
+    shape = block_shape(request.instance)
+    box = parse.limit_voxels(parse.need_aligned(parse.parse_box(words[1], words[2]), shape))
+    compression = parse.parse_compression(request, ("", "none", "lz4", "gzip"))
+    parse.refuse_roi(request)
+    await ingest.post_volume(request, box, compression)
+    return empty()
+
+
+# -- blocks ----------------------------------------------------------------------------------
+
+
+async def get_blocks(request: NodeRequest) -> Any:
+    """Stream the stored blocks of a box."""
+    words = parse.need_words(request, 2, f"{request.path} needs size and offset")
+    box = parse.need_aligned(parse.parse_box(words[0], words[1]), block_shape(request.instance))
+    compression = parse.parse_compression(request, parse.BLOCK_COMPRESSIONS, "lz4")
+    scale = parse.parse_scale(request)
+    found = await _find(request, scale, box)
+    return await _send_blocks(request, found, compression)
+
+
+async def get_specific_blocks(request: NodeRequest) -> Any:
+    """Stream the blocks of a list."""
+    coords = await request.in_thread(parse.parse_block_list, request.args.get("blocks", ""))
+    compression = parse.parse_compression(request, parse.BLOCK_COMPRESSIONS, "blocks")
+    scale = parse.parse_scale(request)
+    found = await request.in_thread(_find_list, request, scale, coords)
+    return await _send_blocks(request, found, compression)
+
+
+async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
+    request.finish()
+    if compression == "blocks" and len(found) <= AT_ONCE_BLOCKS:
+        return await send_whole(request, found.stream(compression))
+    if len(found) <= 1 or (compression == "blocks" and found.stored_bytes <= WHOLE_BYTES):
+        halves = spans(len(found), max(STREAMED_BLOCKS, (len(found) + 1) // 2))
+        tasks = [(found.part(*span), compression) for span in halves]
+        return await send_whole(request, *await in_threads(request, BlockSet.stream, tasks))
+    return await send_parts(request, _block_parts(found, compression))
+
+
+def _block_parts(found: BlockSet, compression: str) -> Iterator[Part]:
+    size = STREAMED_BLOCKS if compression == "blocks" else 8
+    for start, stop in spans(len(found), size):
+        part = found.part(start, stop)
+        yield partial(part.pieces, compression)
+
+
+async def post_blocks(request: NodeRequest) -> Any:
+    """Write a stream of gzipped label blocks."""
+    scale = parse.parse_scale(request)
+    parse.parse_compression(request, ("blocks",), "blocks")
+    downres = request.flag("downres")
+    if downres and scale:
+        raise InvalidRequest("downres=true needs scale 0: lower scales are made from it")
+    await ingest.post_stream(
+        request, scale, indexed=not request.flag("noindexing"), downres=downres
+    )
+    return empty()
+
+
+async def post_ingest(request: NodeRequest) -> Any:
+    """Store a stream of gzipped label blocks and nothing else."""
+    await ingest.post_stream(request, parse.parse_scale(request), stored_only=True)
+    return empty()
+
+
+# Their bodies may be buffers instead of bytes: see receive.py.
+for _handler in (post_raw, post_blocks, post_ingest):
+    _handler.takes_buffer = True  # type: ignore[attr-defined]
+for _handler in (post_raw, get_blocks, post_blocks):
+    _handler.throttled = True  # type: ignore[attr-defined]
+
+
+# -- points ----------------------------------------------------------------------------------
+
+
+async def get_label(request: NodeRequest) -> Any:
+    """Answer the label of one voxel."""
+    words = parse.need_words(request, 1, f"{request.path} needs a point, such as 10_20_30")
+    x, y, z = parse.parse_point(words[0], "point")
+    points = np.array([[z, y, x]], np.int64)
+    labels = await _labels(request, points)
+    return raw_json(f'{{"Label": {int(labels[0])}}}')
+
+
+async def get_labels(request: NodeRequest) -> Any:
+    """Answer the labels of many voxels, in their order."""
+    if request.method not in ("GET", "HEAD"):
+        raise InvalidRequest("Batch labels query must be a GET request")
+    wanted = request.args.get("hash")
+    if wanted and hashlib.md5(request.body, usedforsecurity=False).hexdigest() != wanted:
+        raise InvalidRequest("the MD5 hash of the body is not the one given")
+    points = await request.in_thread(parse.parse_points, request.body)
+    labels = await _labels(request, points)
+    return raw_json(await request.in_thread(_list_json, labels))
+
+
+def _list_json(labels: Any) -> str:
+    return f"[{','.join(map(str, labels.tolist()))}]"
+
+
+async def _labels(request: NodeRequest, points: Any) -> Any:
+    scale = parse.parse_scale(request)
+    shape = block_shape(request.instance)
+    many = len(points) > 1
+    read = await request.in_thread(PointRead, points, shape) if many else PointRead(points, shape)
+    coords = read.coords_zyx
+    find = partial(blocks.find_list, request.txn, request.instance.id, scale, coords, request.view)
+    found = await request.in_thread(find) if many else find()
+    mapping = _mapping(request, request.flag("supervoxels"))
+    packs = request.stream.packs
+    tasks = [(packs, found, start, stop) for start, stop in spans(len(coords), POINT_BLOCKS)]
+    if len(tasks) > 1:
+        await in_threads(request, read.look_up, tasks)
+        return await request.in_thread(read.labels, mapping)
+    if tasks:
+        read.look_up(*tasks[0])
+    return read.labels(mapping)
+
+
+ENDPOINTS = {
+    "POST raw": post_raw,
+    "GET blocks": get_blocks,
+    "POST blocks": post_blocks,
+    "GET specificblocks": get_specific_blocks,
+    "POST ingest-supervoxels": post_ingest,
+    "GET label": get_label,
+    "* label": get_label,
+    "GET labels": get_labels,
+    "* labels": get_labels,
+}
+
+READS = frozenset({"POST label"})
