@@ -26,13 +26,14 @@ def extents_info(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]
     }
 
 
-def _properties(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
+def properties(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
+    """Return what info and metadata say of the voxels of any label type."""
     settings = instance.settings
     found = extents_info(txn, instance, view)
     low, high = found["MinPoint"], found["MaxPoint"]
     sides = settings["BlockSize"]
     return {
-        "Values": [{"DataType": "uint64", "Label": "labelmap"}],
+        "Values": [{"DataType": "uint64", "Label": instance.typename}],
         "Interpolable": False,
         "BlockSize": sides,
         "VoxelSize": settings["VoxelSize"],
@@ -51,7 +52,7 @@ def extended_info(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any
     common = counters.read_common(txn, instance.id)
     highest = counters.effective_max(txn, instance.id, view)
     return {
-        **_properties(txn, instance, view),
+        **properties(txn, instance, view),
         "MaxLabel": {} if highest is None else {str(view.version): highest},
         "MaxRepoLabel": common.repo_max,
         "NextLabel": common.next_label,
@@ -84,19 +85,19 @@ def raw_text(text: str) -> Any:
 
 def get_metadata(request: NodeRequest) -> Any:
     """Answer the axes of the volume and its properties."""
-    properties = _properties(request.txn, request.instance, request.view)
-    low, high = properties["MinPoint"], properties["MaxPoint"]
+    found = properties(request.txn, request.instance, request.view)
+    low, high = found["MinPoint"], found["MaxPoint"]
     axes = [
         {
             "Label": label,
-            "Resolution": properties["VoxelSize"][axis],
-            "Units": properties["VoxelUnits"][axis],
+            "Resolution": found["VoxelSize"][axis],
+            "Units": found["VoxelUnits"][axis],
             "Size": high[axis] - low[axis] + 1 if low else 0,
             "Offset": low[axis] if low else 0,
         }
         for axis, label in enumerate("XYZ")
     ]
-    answer = json_response({"Axes": axes, "Properties": properties})
+    answer = json_response({"Axes": axes, "Properties": found})
     answer.content_type = METADATA_TYPE
     return answer
 

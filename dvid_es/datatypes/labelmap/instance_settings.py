@@ -42,7 +42,7 @@ def create(config: Mapping[str, str]) -> Created:
     """
     settings = changed(DEFAULTS, config)
     if "indexedlabels" in config:
-        settings["IndexedLabels"] = _boolean(config["indexedlabels"])
+        settings["IndexedLabels"] = boolean(config["indexedlabels"])
     compression, checksum = parse_compression(config, "gzip"), parse_checksum(config)
     if compression.startswith("gzip"):
         checksum = "No checksum"  # gzip has its own
@@ -93,7 +93,12 @@ def voxel_size(values: Any) -> list[float]:
     return [int(value) if float(value).is_integer() else float(value) for value in values]
 
 
-def _boolean(text: str) -> bool:
+def boolean(text: str) -> bool:
+    """Return a yes or no of a configuration.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
     if text.lower() in ("true", "1", "on"):
         return True
     if text.lower() in ("false", "0", "off"):

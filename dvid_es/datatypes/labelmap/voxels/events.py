@@ -22,8 +22,8 @@ class BlocksPut(Event):
     """Whether the supervoxel index takes part."""
 
     counts: Bulk = b""
-    """If indexed: u32[n] labels of each block, then u64 of all labels (ascending in each block, without 0),
-    then u32 of their voxels; little endian."""
+    """If indexed, or if other instances may follow: u32[n] labels of each block, then u64 of all labels
+    (ascending in each block, without 0), then u32 of their voxels; little endian."""
 
     downres_levels: int = 0
     """How many lower scales follow, of those above `scale`."""
