@@ -5,7 +5,7 @@ versioned. `Repo` is an immutable picture that requests resolve names against.
 """
 
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,21 @@ INSTANCE_DOCUMENT = REPO_SCOPE + b"\x04"
 IDEMPOTENCY = REPO_SCOPE + b"\x05"
 NEXT_MUTATION_ID = REPO_SCOPE + b"\x06"
 BLOB = REPO_SCOPE + b"\x07"
+MUTATION = REPO_SCOPE + b"\x08"
+
+_PLACE = struct.Struct(">QII")
+
+
+class MutationPlace(NamedTuple):
+    """Where a mutation is."""
+
+    sequence: int
+    """Offset of its event; of its last one, if a command wrote several under one id."""
+
+    version: int
+    """Ordinal."""
+
+    instance: int
 
 
 class RepoDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +173,17 @@ def next_mutation_id(txn: ReadTxn) -> int:
     """Return the id that the next mutation gets."""
     stored = txn.get(NEXT_MUTATION_ID)
     return FIRST_MUTATION_ID if stored is None else int.from_bytes(stored, "big")
+
+
+def mutation_row(mutation_id: int, place: MutationPlace) -> tuple[bytes, bytes]:
+    """Return key and value of the row that says where a mutation is."""
+    return MUTATION + mutation_id.to_bytes(8, "big"), _PLACE.pack(*place)
+
+
+def find_mutation(txn: ReadTxn, mutation_id: int) -> MutationPlace | None:
+    """Return where a mutation of any version and instance is, or None if there is none of this id."""
+    value = txn.get(MUTATION + mutation_id.to_bytes(8, "big"))
+    return None if value is None else MutationPlace(*_PLACE.unpack(value))
 
 
 def instance_key(instance: int, kind: int) -> bytes:

@@ -8,7 +8,9 @@ from dvid_es.projections.catalog import (
     CHECKPOINT,
     IDEMPOTENCY,
     NEXT_MUTATION_ID,
+    MutationPlace,
     checkpoint,
+    mutation_row,
     next_mutation_id,
 )
 from dvid_es.projections.fold import Fold
@@ -34,8 +36,10 @@ class Projector:
         for fold in self._folds.get(type(record.event), ()):
             fold(txn, record)
         header = record.header
-        if header.mutation_id >= next_mutation_id(txn):
-            txn.put(NEXT_MUTATION_ID, (header.mutation_id + 1).to_bytes(8, "big"))
+        if header.mutation_id:
+            _note_mutation(txn, record)
+            if header.mutation_id >= next_mutation_id(txn):
+                txn.put(NEXT_MUTATION_ID, (header.mutation_id + 1).to_bytes(8, "big"))
         if header.idempotency_key:
             _keep_answer(txn, record)
         txn.put(CHECKPOINT, (record.offset + 1).to_bytes(8, "big"))
@@ -57,8 +61,9 @@ class Projector:
             for fold in folds_of(type(record.event), ()):
                 fold(txn, record)
             header = record.header
-            if header.mutation_id >= next_id:
-                next_id = header.mutation_id + 1
+            if header.mutation_id:
+                _note_mutation(txn, record)
+                next_id = max(next_id, header.mutation_id + 1)
             if header.idempotency_key:
                 _keep_answer(txn, record)
             expected += 1
@@ -67,6 +72,12 @@ class Projector:
         if expected != first:
             put(CHECKPOINT, expected.to_bytes(8, "big"))
         return expected
+
+
+def _note_mutation(txn: WriteTxn, record: Record) -> None:
+    header = record.header
+    place = MutationPlace(record.offset, header.version, header.instance)
+    txn.put(*mutation_row(header.mutation_id, place))
 
 
 def _keep_answer(txn: WriteTxn, record: Record) -> None:

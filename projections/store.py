@@ -116,6 +116,10 @@ class LmdbTxn:
         """Return what a read at `version` sees in this state."""
         return self.repo.graph.view(version, self._at)
 
+    def limit(self, sequence: int) -> None:
+        """Show the state just after the event at `sequence` from now on."""
+        self._at = sequence
+
     @property
     def packs(self) -> BulkReader | None:
         """Where bulk values come from: one object for as long as the repository is open."""

@@ -27,6 +27,7 @@ REPO_KINDS = {
     5: "idempotency keys",
     6: "next mutation id",
     7: "blobs",
+    8: "places of mutations",
     16: "mutation records",
 }
 """Names of the rows of the repository itself, and of those that any instance may have."""

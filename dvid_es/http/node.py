@@ -16,7 +16,8 @@ from dvid_es.commands import Command
 from dvid_es.engine import Engine
 from dvid_es.errors import AdminRequired, InvalidRequest
 from dvid_es.http.wire import parse_unsigned
-from dvid_es.projections.catalog import Instance, Repo, checkpoint
+from dvid_es.ids import FIRST_MUTATION_ID
+from dvid_es.projections.catalog import Instance, Repo, checkpoint, find_mutation
 from dvid_es.projections.store import LmdbTxn
 from dvid_es.streams import Stream
 from dvid_es.versions import Version, View
@@ -63,11 +64,12 @@ class NodeRequest:
         "words",
     )
 
-    def __init__(self, server: "Server", raw: Request, method: str, path: str) -> None:
+    def __init__(self, server: "Server", raw: Any, method: str, path: str) -> None:
         """Start with the bare request; the dispatcher fills in the rest."""
         self.server = server
         self.engine: Engine = server.engine
-        self.raw = raw
+        self.raw: Request = raw
+        """What came; where the handler is `quick`, only a `quick.Head`."""
         self.method = method
         self.path = path
         """Decoded path."""
@@ -94,8 +96,19 @@ class NodeRequest:
             at = self.args.get("at")
             bound = None if at is None else parse_unsigned(at, "at")
             self._txn = self.engine.store.begin_read(self.repo, self.stream.packs, bound)
+            if bound is not None and bound >= FIRST_MUTATION_ID:
+                self._txn.limit(self._sequence_of(self._txn, bound))
             self.sequence = checkpoint(self._txn) - 1
         return self._txn
+
+    def _sequence_of(self, txn: LmdbTxn, mutation_id: int) -> int:
+        place = find_mutation(txn, mutation_id)
+        if place is None:
+            raise InvalidRequest(
+                f"at={mutation_id} is the id of no mutation of repository {self.stream.root}: take one"
+                f" of its mutations, or a sequence below {FIRST_MUTATION_ID}"
+            )
+        return place.sequence
 
     @property
     def view(self) -> View:
