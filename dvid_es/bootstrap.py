@@ -1,18 +1,24 @@
 """The composition root: the one module that knows all the parts."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sanic import Sanic
 
 from dvid_es.clock import Clock, SystemClock
 from dvid_es.datatypes import DATATYPES
 from dvid_es.engine import Engine
+from dvid_es.errors import SettingsError
 from dvid_es.http.app import Server, make_app
 from dvid_es.http.server import SERVER_ROUTES
 from dvid_es.logs.disk import DISK, lock_folder
+from dvid_es.logs.base import Log
 from dvid_es.logs.filelog import FileLog
 from dvid_es.logs.packs import FilePacks
+from dvid_es.logs.kafka_places import read_marker
+from dvid_es.logs.move import settle_move
 from dvid_es.projections.fold import combined
+from dvid_es.logs.segment import list_segments
 from dvid_es.projections.projector import Projector
 from dvid_es.replay.catchup import Progress, Setbacks, catch_up
 from dvid_es.replay.opening import open_store
@@ -23,13 +29,87 @@ from dvid_es.settings import Settings
 from dvid_es.streams import Stream, Streams
 
 SEGMENT_BYTES = 32 << 20
+if TYPE_CHECKING:
+    from dvid_es.logs.kafka_client import Cluster
+
 """Opening a log reads its last segment: a quarter of a million small events take a third of a second."""
 
 
-def open_stream(folder: Path, root: str) -> Stream:
-    """Open (or make) the log and the packs of one repository."""
-    log = FileLog(folder / "log", root, segment_bytes=SEGMENT_BYTES)
-    return Stream(root, log, FilePacks(folder / "packs"))
+class StreamOpener:
+    """Opens the log and the packs of repositories, wherever their events are."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Remember where new logs go; no broker is asked before a log is there."""
+        self._settings = settings
+        self._cluster: Cluster | None = None
+
+    def __call__(self, folder: Path, root: str) -> Stream:
+        """Open, or make, the stream of one repository."""
+        settle_move(folder)
+        log: Log
+        if on_kafka(folder / "log", self._settings.log_backend):
+            from dvid_es.logs.kafka import KafkaLog
+
+            topic = self._settings.log_topic_prefix + root
+            adopt = (folder / "packs").is_dir()  # restored without its log folder
+            log = KafkaLog(folder / "log", root, self.cluster(), topic, adopt=adopt)
+        else:
+            log = FileLog(folder / "log", root, segment_bytes=SEGMENT_BYTES)
+        return Stream(root, log, FilePacks(folder / "packs"))
+
+    def cluster(self) -> "Cluster":
+        """Return the brokers that the settings name; asked for the first time, connect.
+
+        Raises:
+            SettingsError: the settings name none, or the package for it is not installed.
+        """
+        if self._cluster is None:
+            self._cluster = make_cluster(self._settings)
+        return self._cluster
+
+    def close(self) -> None:
+        """Let go of the brokers; all streams are closed."""
+        cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            cluster.close()
+
+
+def make_cluster(settings: Settings) -> "Cluster":
+    """Return a connection to the brokers of the settings.
+
+    Raises:
+        SettingsError: they name none, or the package for it is not installed.
+    """
+    if not settings.kafka_servers:
+        raise SettingsError(
+            'the log is on Kafka: name the brokers, [kafka] servers = ["host:9092"]'
+        )
+    try:
+        from dvid_es.logs.kafka_client import Cluster, Connection
+    except ImportError:
+        raise SettingsError("Kafka needs a package: pip install 'dvid_es[kafka]'") from None
+    files = (settings.kafka_ca_file, settings.kafka_cert_file, settings.kafka_key_file)
+    ca_file, cert_file, key_file = (str(path) if path else "" for path in files)
+    return Cluster(
+        Connection(
+            servers=settings.kafka_servers,
+            security_protocol=settings.kafka_security,
+            sasl_mechanism=settings.kafka_sasl_mechanism,
+            sasl_username=settings.kafka_sasl_username,
+            sasl_password=settings.kafka_sasl_password,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+            timeout_s=settings.log_timeout_seconds,
+        )
+    )
+
+
+def on_kafka(folder: Path, backend: str) -> bool:
+    """Say whether the events of a log's folder are on Kafka, or a new log of it will be."""
+    if read_marker(folder) is not None:
+        return True
+    return backend == "kafka" and not (folder.is_dir() and list_segments(folder))
 
 
 def make_projector() -> Projector:
@@ -101,7 +181,8 @@ class OpenedData:
         """
         self.places = Places(settings.data)
         self.projector = make_projector()
-        self.streams = Streams(self.places.repos, open_stream)
+        self._opener = StreamOpener(settings)
+        self.streams = Streams(self.places.repos, self._opener)
         DISK.make_folder(settings.data)
         self._lock = lock_folder(DISK, settings.data)
         try:
@@ -119,8 +200,11 @@ class OpenedData:
         """Close the logs and let go of the folder."""
         lock, self._lock = self._lock, -1
         if lock >= 0:
-            self.streams.close()
-            DISK.close(lock)
+            try:
+                self.streams.close()
+            finally:
+                self._opener.close()
+                DISK.close(lock)
 
 
 def kind_names() -> dict[int, str]:

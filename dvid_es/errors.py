@@ -9,6 +9,7 @@ DvidError
 ├── PreconditionFailed        what is stored is not what If-Match expects: read again  (412)
 ├── RangeNotSatisfiable       the bytes asked for lie outside of the value         (416)
 ├── Overloaded                too much at once: try again later                    (503)
+├── LogUnavailable            the brokers of the log do not answer: try again later     (503)
 ├── WritesHalted              this server takes no writes until its operator acts  (500)
 ├── StorageFull               no space left: reads go on                           (507)
 ├── SettingsError             the configuration is wrong: mend it                  (at start)
@@ -60,6 +61,10 @@ class RangeNotSatisfiable(DvidError):
 
 class Overloaded(DvidError):
     """Too many operations of this kind are running."""
+
+
+class LogUnavailable(DvidError):
+    """The log cannot be reached; whether the last write is in it is found out before the next."""
 
 
 class WritesHalted(DvidError):

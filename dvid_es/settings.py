@@ -102,6 +102,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The file is set aside when it is larger; 0 is never."""
 
     stores: Mapping[str, str] = {}
+    kafka_security: str = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+
+    kafka_sasl_mechanism: str = "PLAIN"
+    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: str = ""
+    """Also from the environment, DVID_KAFKA_SASL_PASSWORD; never shown."""
+
+    kafka_ca_file: Path | None = None
+    """Certificates of the brokers that are trusted, PEM; None: those that this machine trusts."""
+
+    kafka_cert_file: Path | None = None
+    """Certificate that this server shows, PEM."""
+
+    kafka_key_file: Path | None = None
+    """Its key, unless it is in the same file."""
+
+    log_backend: str = "filelog"
+    """Where the events of a new repository go: `filelog` (the data folder) or `kafka`."""
+
+    log_topic_prefix: str = "dvid-es-log-"
+    """The topic of a repository is this and its root UUID."""
+
+    log_timeout_seconds: int = 10
+    """How long an append waits for Kafka before writes are answered 503."""
     """What each store alias stands for, as text."""
 
     backends: Mapping[str, StoreAssignment] = {}
@@ -150,7 +177,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def shown(self) -> str:
         """Return the configuration file, or without one these settings as such a file."""
         if self.config_path is not None:
-            return self.config_text
+            if not self.kafka_sasl_password:
+                return self.config_text
+            return self.config_text.replace(self.kafka_sasl_password, "(not shown)")
         lines = ["# no configuration file was given; these settings are in force", "", "[server]"]
         lines += [f"httpAddress = {_quoted(f'{self.host}:{self.port}')}"]
         lines += [f"rwmode = {_quoted(self.mode)}"]
@@ -202,4 +231,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
+    password = os.environ.get("DVID_KAFKA_SASL_PASSWORD", "")  # noqa: TID251
+    if password:
+        fields["kafka_sasl_password"] = password
         return host.lower() == "localhost"

@@ -1,4 +1,4 @@
-"""The keys of a configuration file: DVID's own, and ours in [dvid_es] and [limits].
+"""The keys of a configuration file: DVID's own, and ours in [dvid_es], [log] and [limits].
 
 DVID passes over keys that it does not know. Here such a key is an error that names the nearest known
 one; keys of DVID without meaning here are told as notices, and what would be unsafe to pass over is an
@@ -113,6 +113,9 @@ def _no_auth(value: Any, folder: Path) -> dict[str, Any]:
 _ONE_LOG = "all that happens is in the event log of its repository"
 _NO_USERS = "nobody has to show who they are in this version"
 _MODES = {"": "", "readonly": "readonly", "fullwrite": "fullwrite"}
+_PROTOCOLS = {name: name.upper() for name in ("plaintext", "ssl", "sasl_plaintext", "sasl_ssl")}
+_MECHANISMS = {name.lower(): name for name in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")}
+_BACKENDS = {"filelog": "filelog", "kafka": "kafka"}
 _LEVELS = {level: level for level in ("debug", "info", "warning", "error", "critical")}
 
 KEYS: dict[str, dict[str, Convert | Ignored]] = {
@@ -159,16 +162,19 @@ KEYS: dict[str, dict[str, Convert | Ignored]] = {
         "topicActivity": _text("kafka_activity_topic"),
         "topicPrefix": _text("kafka_topic_prefix"),
         "topicSuffixes": Ignored("nothing is sent to Kafka by this version"),
-        **{
-            name: Ignored("DVID does not read it either")
-            for name in (
-                "bufferSize",
-                "secProtocol",
-                "saslMechanisms",
-                "saslUsername",
-                "saslPassword",
-            )
-        },
+        "bufferSize": Ignored("DVID does not read it either"),
+        "secProtocol": _choice("kafka_security", _PROTOCOLS),
+        "saslMechanisms": _choice("kafka_sasl_mechanism", _MECHANISMS),
+        "saslUsername": _text("kafka_sasl_username"),
+        "saslPassword": _text("kafka_sasl_password"),
+        "tlsCaFile": _path("kafka_ca_file"),
+        "tlsCertFile": _path("kafka_cert_file"),
+        "tlsKeyFile": _path("kafka_key_file"),
+    },
+    "log": {
+        "backend": _choice("log_backend", _BACKENDS),
+        "topicPrefix": _text("log_topic_prefix"),
+        "timeoutSeconds": _number("log_timeout_seconds", 1),
     },
     "auth": {
         "enforce": _no_auth,
@@ -266,6 +272,8 @@ def parse(text: str, path: Path) -> tuple[dict[str, Any], list[str]]:
     if file.fields.get("kafka_servers"):
         file.notices.append("[kafka] servers: shown in info; nothing is sent by this version")
     return file.fields, file.notices
+    if file.fields.get("log_backend") == "kafka" and not file.fields.get("kafka_servers"):
+        raise file.fail("log", "backend", 'backend = "kafka" needs [kafka] servers = ["host:9092"]')
 
 
 def _parse_section(file: _File, section: str, content: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ which is the commit, then the transaction commits, then everybody is answered. A
 nothing behind. Decision 0004 tells why folding goes before the sync.
 """
 
+import contextlib
 import logging
 import queue
 import threading
@@ -16,8 +17,15 @@ from typing import Any
 
 from dvid_es.clock import Clock
 from dvid_es.commands import Command, Context, Decision
-from dvid_es.errors import DvidError, InvalidRequest, LockedVersion, StorageFull, WritesHalted
-from dvid_es.events import Header, Record, encode_event, encode_header, to_builtins
+from dvid_es.errors import (
+    DvidError,
+    InvalidRequest,
+    LockedVersion,
+    LogUnavailable,
+    StorageFull,
+    WritesHalted,
+)
+from dvid_es.events import Header, Record, decode, encode_event, encode_header, to_builtins
 from dvid_es.logs.base import Entry, check_entries
 from dvid_es.projections.catalog import Repo, checkpoint
 from dvid_es.projections.projector import Projector, idempotency_row
@@ -87,6 +95,7 @@ class Writer:
         self._queue: queue.Queue[Write | None] = queue.Queue(QUEUE_MAX)
         self._halted: dict[str, str] = {}
         self._backlog: dict[str, tuple[Stream, list[Record]]] = {}
+        self._doubtful: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -170,6 +179,8 @@ class Writer:
             return
         pending = _Pending()
         try:
+            if root in self._doubtful:
+                self._settle(root)
             if root in self._backlog:
                 self._apply_backlog(root)
             with self._store.write() as batch:
@@ -201,7 +212,39 @@ class Writer:
             for record in records:
                 self._projector.apply(txn, record)
         stream.publish(txn.repo, records[-1].offset)
+        assert stream.repo is not None
+        self._published([stream.repo])
         del self._backlog[root]
+
+    def _doubt(self, stream: Stream) -> None:
+        """Note that nobody knows whether the last append is in the log, and come back to it."""
+        self._doubtful.add(stream.root)
+
+        def again() -> None:
+            with contextlib.suppress(WritesHalted):
+                self.submit(Write(root=stream.root, command=_Settle()))
+
+        try:
+            stream.log.settle(again)
+        except (LogUnavailable, WritesHalted):
+            return
+        again()
+
+    def _settle(self, root: str) -> None:
+        """Let the projections follow what became of an append whose outcome was unknown.
+
+        Raises:
+            LogUnavailable: it is not known yet.
+        """
+        stream = self._streams.get(root)
+        end = stream.log.settle()
+        with self._store.read(root) as reading:
+            known = checkpoint(reading)
+        records = [decode(*stored) for stored in stream.log.read(known, end)]
+        if records:
+            logger.warning("%d events of %s were in its log after all", len(records), root)
+            self._backlog[root] = (stream, records)
+        self._doubtful.discard(root)
 
     def _commit(self, batch: Batch, root: str, pending: "_Pending") -> None:
         try:
@@ -214,6 +257,9 @@ class Writer:
 
     def _one(self, batch: Batch, write: Write, pending: "_Pending") -> None:
         if write.done.done():
+            return
+        if isinstance(write.command, _Settle):
+            pending.answer(write, Written(b"", -1))
             return
         try:
             stream = self._stream(write)
@@ -326,10 +372,21 @@ class Writer:
             stream.log.sync()
         except StorageFull:
             raise  # the log was cut back to where it was
+        except LogUnavailable:
+            self._doubt(stream)
+            raise
         except BaseException as problem:
             # What reached the disk is unknown: a restart reads the log and finds out.
             self._halted[stream.root] = f"the log could not be made durable: {problem}"
             raise WritesHalted(self._halted[stream.root]) from problem
+
+
+class _Settle:
+    """Asks for nothing: the log may know now what became of an append."""
+
+    def decide(self, context: Context) -> Decision:
+        """Never called: the writer knows this command."""
+        raise NotImplementedError
 
 
 class _FoldFailed(Exception):

@@ -5,7 +5,7 @@ synced before the record that names it is appended, so a record never names byte
 the machine could take away.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from dvid_es.errors import InvalidRequest
@@ -104,8 +104,23 @@ class Log(Protocol):
         Raises:
             InvalidRequest: an entry is over a limit or out of range; nothing was added.
             StorageFull: no space; nothing was added, and a later append may succeed.
+            LogUnavailable: the log cannot be reached. Whether the records are in it is unknown until
+                `settle` returns; until then every append raises this.
             WritesHalted: writing failed for another reason, now or earlier; nothing was added, and
                 this object appends no more.
+        """
+
+    def settle(self, then: Callable[[], None] | None = None) -> int:
+        """Return `end` once it is known what became of every append; never waits.
+
+        After `LogUnavailable`, records of that append are in the log, all of them, if `end` has grown.
+
+        Args:
+            then: called once, from another thread, as soon as it is worth asking again.
+
+        Raises:
+            LogUnavailable: it is not known yet.
+            WritesHalted: this object appends no more.
         """
 
     def sync(self) -> None:

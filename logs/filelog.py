@@ -6,7 +6,7 @@ above. FORMAT.md describes every byte.
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -139,6 +139,11 @@ class FileLog:
                 active.end = first + len(entries)
             self._marked = False
             return first
+
+    def settle(self, then: Callable[[], None] | None = None) -> int:
+        """Return `end`: an append of this log is there or not when it returns."""
+        del then
+        return self.end
 
     def sync(self) -> None:
         """Make all appended records durable; see `Log.sync`."""

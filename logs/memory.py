@@ -1,7 +1,7 @@
 """The contract of logs and packs and nothing else: for tests, never for data."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 
 from dvid_es.errors import CorruptPack, WritesHalted
@@ -39,6 +39,11 @@ class MemoryLog:
             for place, (kind, schema, time_ns, header, facts) in enumerate(entries)
         ]
         return first
+
+    def settle(self, then: Callable[[], None] | None = None) -> int:
+        """Return `end`: an append of this log is there or not when it returns."""
+        del then
+        return self.end
 
     def sync(self) -> None:
         """Do nothing: memory survives no crash of the machine."""

@@ -33,7 +33,7 @@ def check(file: Path, as_json: bool) -> None:
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @as_json
 def show(file: Path | None, as_json: bool) -> None:
-    """Show all settings as FILE and the environment make them; the admin token is not shown."""
+    """Show all settings as FILE and the environment make them; no secret is shown."""
     settings = _shown(load(file))
     if as_json:
         show_json(settings)
@@ -45,7 +45,8 @@ def show(file: Path | None, as_json: bool) -> None:
 def _shown(settings: Settings) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=str)
     del shown["config_text"]
-    shown["admin_token"] = "(set)" if settings.admin_token else ""
+    for secret in ("admin_token", "kafka_sasl_password"):
+        shown[secret] = "(set)" if shown[secret] else ""
     return shown
 
 

@@ -1,6 +1,6 @@
 """Exit codes: stable, and documented in docs/cli.md."""
 
-from dvid_es.errors import Damage, DvidError, SettingsError, StorageFull
+from dvid_es.errors import Damage, DvidError, LogUnavailable, SettingsError, StorageFull
 
 OK = 0
 FOUND = 1
@@ -38,6 +38,6 @@ def code_of(problem: DvidError) -> int:
             return DAMAGE
         case StorageFull():
             return NO_SPACE
-        case Unreachable():
+        case Unreachable() | LogUnavailable():
             return UNREACHABLE
     return REFUSED

@@ -8,6 +8,7 @@ from sanic.response import HTTPResponse
 from dvid_es.errors import (
     DvidError,
     InvalidRequest,
+    LogUnavailable,
     NotFound,
     Overloaded,
     PreconditionFailed,
@@ -19,6 +20,9 @@ from dvid_es.errors import (
 TEXT = "text/plain; charset=utf-8"
 PAGE_NOT_FOUND = "404 page not found"
 """Go's text about a path that no endpoint has; nothing is added to it."""
+
+RETRY_SECONDS = 2
+"""What a client is told to wait when the log cannot be reached."""
 
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
 
@@ -42,6 +46,9 @@ def error_response(problem: DvidError, path: str) -> HTTPResponse:
             return _text(400, f"{problem} ({path}).\n")
         case Overloaded():
             return _text(503, f"{problem}\n")
+        case LogUnavailable():
+            headers = {"Retry-After": str(RETRY_SECONDS), **_NOSNIFF}
+            return HTTPResponse(f"{problem} ({path}).\n", 503, headers, TEXT)
         case StorageFull():
             return _text(507, f"{problem} ({path}).\n")
         case WritesHalted():
