@@ -11,14 +11,14 @@ from dvid_es.engine import Engine
 from dvid_es.errors import SettingsError
 from dvid_es.http.app import Server, make_app
 from dvid_es.http.server import SERVER_ROUTES
-from dvid_es.logs.disk import DISK, lock_folder
 from dvid_es.logs.base import Log
+from dvid_es.logs.disk import DISK, lock_folder
 from dvid_es.logs.filelog import FileLog
-from dvid_es.logs.packs import FilePacks
 from dvid_es.logs.kafka_places import read_marker
 from dvid_es.logs.move import settle_move
-from dvid_es.projections.fold import combined
+from dvid_es.logs.packs import FilePacks
 from dvid_es.logs.segment import list_segments
+from dvid_es.projections.fold import combined
 from dvid_es.projections.projector import Projector
 from dvid_es.replay.catchup import Progress, Setbacks, catch_up
 from dvid_es.replay.opening import open_store
@@ -28,10 +28,10 @@ from dvid_es.repos.fold import FOLDS as REPO_FOLDS
 from dvid_es.settings import Settings
 from dvid_es.streams import Stream, Streams
 
-SEGMENT_BYTES = 32 << 20
 if TYPE_CHECKING:
     from dvid_es.logs.kafka_client import Cluster
 
+SEGMENT_BYTES = 32 << 20
 """Opening a log reads its last segment: a quarter of a million small events take a third of a second."""
 
 

@@ -93,15 +93,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_servers: tuple[str, ...] = ()
     kafka_activity_topic: str = ""
     kafka_topic_prefix: str = ""
-
-    log_file: Path | None = None
-    """Where the server reports what it does; None is the standard error stream."""
-
-    log_level: str = "info"
-    log_max_megabytes: int = 0
-    """The file is set aside when it is larger; 0 is never."""
-
-    stores: Mapping[str, str] = {}
     kafka_security: str = "PLAINTEXT"
     """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
 
@@ -129,6 +120,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     log_timeout_seconds: int = 10
     """How long an append waits for Kafka before writes are answered 503."""
+
+    log_file: Path | None = None
+    """Where the server reports what it does; None is the standard error stream."""
+
+    log_level: str = "info"
+    log_max_megabytes: int = 0
+    """The file is set aside when it is larger; 0 is never."""
+
+    stores: Mapping[str, str] = {}
     """What each store alias stands for, as text."""
 
     backends: Mapping[str, StoreAssignment] = {}
@@ -222,6 +222,9 @@ def load(path: Path | None = None, **given: Any) -> Settings:
     token = os.environ.get("DVID_ADMIN_TOKEN", "")  # noqa: TID251 - the one reader
     if token:
         fields["admin_token"] = token
+    password = os.environ.get("DVID_KAFKA_SASL_PASSWORD", "")  # noqa: TID251
+    if password:
+        fields["kafka_sasl_password"] = password
     fields |= {name: value for name, value in given.items() if value is not None}
     return Settings(**fields)
 
@@ -231,7 +234,4 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
-    password = os.environ.get("DVID_KAFKA_SASL_PASSWORD", "")  # noqa: TID251
-    if password:
-        fields["kafka_sasl_password"] = password
         return host.lower() == "localhost"

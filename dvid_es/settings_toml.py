@@ -269,11 +269,11 @@ def parse(text: str, path: Path) -> tuple[dict[str, Any], list[str]]:
         else:
             _parse_section(file, lower, content)
     _check_stores(file)
+    if file.fields.get("log_backend") == "kafka" and not file.fields.get("kafka_servers"):
+        raise file.fail("log", "backend", 'backend = "kafka" needs [kafka] servers = ["host:9092"]')
     if file.fields.get("kafka_servers"):
         file.notices.append("[kafka] servers: shown in info; nothing is sent by this version")
     return file.fields, file.notices
-    if file.fields.get("log_backend") == "kafka" and not file.fields.get("kafka_servers"):
-        raise file.fail("log", "backend", 'backend = "kafka" needs [kafka] servers = ["host:9092"]')
 
 
 def _parse_section(file: _File, section: str, content: Mapping[str, Any]) -> None:
