@@ -10,6 +10,7 @@ from dvid_es.datatypes import DATATYPES
 from dvid_es.engine import Engine
 from dvid_es.errors import SettingsError
 from dvid_es.http.app import Server, make_app
+from dvid_es.http.jobs import JOB_ROUTES
 from dvid_es.http.server import SERVER_ROUTES
 from dvid_es.logs.base import Log
 from dvid_es.logs.disk import DISK, lock_folder
@@ -160,6 +161,7 @@ def make_engine(
         clock=clock or SystemClock(),
         decisions={"allow_split": settings.allow_split},
         closed=closed,
+        jobs_at_once=settings.jobs_at_once,
     )
     for root, reason in setbacks.failed.items():
         engine.writer.halt(root, reason)
@@ -218,7 +220,7 @@ def make_server(settings: Settings, engine: Engine) -> Server:
         engine,
         settings,
         {datatype.name: datatype for datatype in DATATYPES},
-        server_routes={**SERVER_ROUTES, **REPOS_ROUTES},
+        server_routes={**SERVER_ROUTES, **JOB_ROUTES, **REPOS_ROUTES},
         repo_routes=REPO_ROUTES,
         node_routes=NODE_ROUTES,
         common_routes=COMMON_ROUTES,

@@ -11,6 +11,7 @@ from typing import Any
 
 from dvid_es.clock import Clock
 from dvid_es.errors import InvalidRequest
+from dvid_es.jobs import Jobs
 from dvid_es.projections.catalog import Repo
 from dvid_es.projections.projector import Projector
 from dvid_es.projections.store import Store
@@ -42,6 +43,7 @@ class Engine:
         clock: Clock,
         decisions: dict[str, Any],
         closed: Callable[[bool], None] = lambda _: None,
+        jobs_at_once: int = 1,
     ) -> None:
         """Wire the parts.
 
@@ -52,6 +54,7 @@ class Engine:
             clock: time and new identifiers.
             decisions: the settings that commands see.
             closed: called at the end of `close`, with whether all went well.
+            jobs_at_once: long jobs that may run at a time.
         """
         self.store = store
         self.streams = streams
@@ -59,6 +62,7 @@ class Engine:
         self.clock = clock
         self._closed = closed
         self.writer = Writer(store, streams, projector, clock, decisions, self._published)
+        self.jobs = Jobs(clock, jobs_at_once)
         self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
         self._names = _Names({}, None)
         self._graphs: dict[str, tuple[VersionGraph, bool]] = {}
@@ -70,9 +74,10 @@ class Engine:
         self.writer.start()
 
     def close(self) -> None:
-        """Finish waiting writes and close everything."""
+        """Stop long jobs, finish waiting writes and close everything."""
         clean = False
         try:
+            self.jobs.close()
             self.writer.stop()
             self.pool.shutdown()
             if not self.writer.halted:

@@ -68,6 +68,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     block_list_file: Path | None = None
     """Users and addresses that are answered 429."""
 
+    export_root: Path | None = None
+    """Folder that exports are written below; None is `exports` in the data folder."""
+
+    export_keep_free_bytes: int = 1 << 30
+    """An export fails rather than leave less free on its disk."""
+
+    jobs_at_once: int = 1
+    """Long jobs, such as exports, that run at a time; others wait."""
+
     snapshots_kept: int = 3
     """Copies of the views that are kept; older ones are removed when one is made."""
 

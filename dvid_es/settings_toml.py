@@ -202,11 +202,14 @@ KEYS: dict[str, dict[str, Convert | Ignored]] = {
         "openRepoCreation": _yes("open_repo_creation"),
         "allowOpenBind": _yes("allow_open_bind"),
         "snapshotsKept": _number("snapshots_kept", 1),
+        "exportRoot": _path("export_root"),
     },
     "limits": {
         "maxBodyBytes": _number("max_body_bytes", 1),
         "maxHeadBytes": _number("max_head_bytes", 8192),
         "maxThrottled": _number("max_throttled", 1),
+        "exportKeepFreeBytes": _number("export_keep_free_bytes"),
+        "jobsAtOnce": _number("jobs_at_once", 1),
     },
 }
 """Known keys, spelled as in the documentation, by section; case does not matter."""

@@ -17,6 +17,7 @@ from dvid_es.cli import main
 from dvid_es.datatypes import DATATYPES
 from dvid_es.events import BY_NUMBER
 from dvid_es.http.datatype import Datatype
+from dvid_es.http.jobs import JOB_ROUTES
 from dvid_es.http.server import SERVER_ROUTES
 from dvid_es.replay.digest import REPO_KINDS
 from dvid_es.repos import endpoints as repos
@@ -64,7 +65,8 @@ def test_every_endpoint_of_server_repositories_versions_and_instances_is_in_the_
 ) -> None:
     page = unescape(re.sub(r"</?[a-z][^>]*>", " ", live.ok("GET", "/api/help").text))
     tables = (
-        SERVER_ROUTES, repos.REPOS_ROUTES, repos.REPO_ROUTES, repos.NODE_ROUTES, repos.COMMON_ROUTES,
+        SERVER_ROUTES, JOB_ROUTES, repos.REPOS_ROUTES, repos.REPO_ROUTES, repos.NODE_ROUTES,
+        repos.COMMON_ROUTES,
     )  # fmt: skip
     missing = [
         f"{method} {word}"

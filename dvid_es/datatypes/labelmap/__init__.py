@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies import endpoints as endpoints_bodies
+from dvid_es.datatypes.labelmap.precomputed import endpoints as endpoints_precomputed
 from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
 from dvid_es.datatypes.labelmap.splits import fold as fold_splits
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
@@ -29,6 +30,7 @@ LABELMAP = Datatype(
         **endpoints_slices.ENDPOINTS,
         **endpoints_bodies.ENDPOINTS,
         **endpoints_splits.ENDPOINTS,
+        **endpoints_precomputed.ENDPOINTS,
     },
     folds={**fold_voxels.FOLDS, **endpoints_bodies.FOLDS, **fold_splits.FOLDS},
     create=instance_settings.create,
@@ -37,7 +39,8 @@ LABELMAP = Datatype(
     reads=endpoints_voxels.READS,
     conflicts=merging.conflicts,
     help="".join(
-        Path(__file__).with_name(name).read_text() for name in ("HELP.txt", "HELP_BODIES.txt")
+        Path(__file__).with_name(name).read_text()
+        for name in ("HELP.txt", "HELP_BODIES.txt", "HELP_EXPORT.txt")
     ),
     projections={**VOXEL_ROWS, **endpoints_bodies.PROJECTIONS},
 )

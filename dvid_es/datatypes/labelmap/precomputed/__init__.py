@@ -1,0 +1,1 @@
+"""The segmentation as a neuroglancer precomputed volume."""
