@@ -1,7 +1,11 @@
 """The datatypes of this server: one folder and one line each."""
 
 from dvid_es.datatypes.keyvalue import KEYVALUE
+from dvid_es.datatypes.labelarray import LABELARRAY
+from dvid_es.datatypes.labelblk import LABELBLK
 from dvid_es.datatypes.labelmap import LABELMAP
+from dvid_es.datatypes.labelvol import LABELVOL
 from dvid_es.http.datatype import Datatype
 
-DATATYPES: tuple[Datatype, ...] = (KEYVALUE, LABELMAP)
+# Folds run in this order: labelmap's write the blocks, those of the other label types follow.
+DATATYPES: tuple[Datatype, ...] = (KEYVALUE, LABELMAP, LABELARRAY, LABELBLK, LABELVOL)
