@@ -164,7 +164,7 @@ def test_commands_events_and_folds_read_no_clock_and_no_disk() -> None:
     }
     pure = [
         path
-        for pattern in ("events*.py", "fold*.py", "commands*.py")
+        for pattern in ("events*.py", "fold.py", "fold_*.py", "commands*.py")
         for folder in ("dvid_es/repos", "dvid_es/datatypes/*", "dvid_es/datatypes/*/*")
         for path in ROOT.glob(f"{folder}/{pattern}")
     ]

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dvid_es import __version__
-from dvid_es.cli import completion, configuring, data, logging_commands, names, serving
+from dvid_es.cli import completion, configuring, data, fsck, logging_commands, names, serving
 from dvid_es.cli.exits import code_of
 from dvid_es.errors import DvidError
 
@@ -60,6 +60,7 @@ for command in (
     data.verify,
     data.rebuild,
     data.snapshot,
+    fsck.fsck,
     logging_commands.log,
     configuring.config,
     configuring.warmup,

@@ -85,12 +85,13 @@ def contains(txn: ReadTxn, instance_id: int, body: Body, svs: Labels) -> NDArray
 
 
 def _base_labels(txn: ReadTxn, instance_id: int, base: Base) -> Labels:
-    value = txn.get(_base_key(instance_id, base))
+    value = txn.get(base_key(instance_id, base))
     assert value is not None, "a base is written before the row that names it, and never removed"
     return np.frombuffer(value, "<u8").astype(np.uint64, copy=False)
 
 
-def _base_key(instance_id: int, base: Base) -> bytes:
+def base_key(instance_id: int, base: Base) -> bytes:
+    """Return the key of a base."""
     return (
         instance_key(instance_id, BASES)
         + base.body.to_bytes(8, "big")
@@ -188,10 +189,10 @@ def _put_base(txn: WriteTxn, record: Record, label: int, body: Body, labels: Lab
     }
     part = 0
     base = Base(label, record.offset, part, len(labels), NO_LABELS)
-    while part in taken or txn.get(_base_key(record.header.instance, base)) is not None:
+    while part in taken or txn.get(base_key(record.header.instance, base)) is not None:
         part += 1
         base = base._replace(part=part)
-    txn.put(_base_key(record.header.instance, base), labels.astype("<u8", copy=False).tobytes())
+    txn.put(base_key(record.header.instance, base), labels.astype("<u8", copy=False).tobytes())
     return base
 
 

@@ -75,5 +75,11 @@ class IndexCache:
             while self._bytes > self._bytes_max:
                 self._bytes -= len(self._kept.popitem(last=False)[1][1])
 
+    def clear(self) -> None:
+        """Forget all: rows were put right without an event."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
 
 CACHE = IndexCache()

@@ -143,6 +143,12 @@ def overlay_of(packs: BulkReader, instance_id: int) -> Overlay:
     return found
 
 
+def forget(packs: BulkReader) -> None:
+    """Forget the overlays of a repository: its rows were put right without an event."""
+    with _overlays_lock:
+        _overlays.pop(packs, None)
+
+
 def open_runs(txn: ReadTxn, instance_id: int, view: View) -> list[Run]:
     """Return the runs that a view sees, the newest first; any transaction will do."""
     places = visible(txn, instance_id, view)

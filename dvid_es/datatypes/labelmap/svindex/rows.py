@@ -167,10 +167,10 @@ def _read_counts(txn: ReadTxn, keys: Sequence[bytes], view: View) -> Counts:
     )
 
 
-def _counts_at(
+def counts_at(
     txn: ReadTxn, instance_id: int, view: View, svs: Labels, coords_zyx: Coords
 ) -> NDArray[np.uint32]:
-    """Return the voxels uint32[n] of supervoxels uint64[n] in blocks int32[n, 3]."""
+    """Return the voxels uint32[n] of pairs of supervoxel uint64[n] and block int32[n, 3]."""
     regions = coords_zyx >> REGION_BITS
     inside = (coords_zyx & _INSIDE).astype(np.int64)
     local = inside[:, 0] << 8 | inside[:, 1] << 4 | inside[:, 2]
@@ -206,7 +206,7 @@ def change_blocks(txn: WriteTxn, record: Record, coords_zyx: Coords, counts: Cou
     block_keys = make_keys(instance, BLOCK_COUNTS, big_endian(coords_zyx))
     before = _read_counts(txn, block_keys, view)
     if posted_counts.is_marked(txn, instance):
-        look_up = partial(_counts_at, txn, instance, view)
+        look_up = partial(counts_at, txn, instance, view)
         before = Counts(*posted_counts.settle(txn, record, coords_zyx, before, counts, look_up))
     regions = coords_zyx >> REGION_BITS
     inside = (coords_zyx & _INSIDE).astype(np.int64)

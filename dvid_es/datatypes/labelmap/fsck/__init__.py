@@ -1,0 +1,1 @@
+"""Does an instance agree with itself? Voxels, supervoxel index, bodies, counters; and repair from the log."""
