@@ -6,7 +6,7 @@ default; anything else is schema + 1 with an upcaster. Bulk bytes stay in packs:
 as `Bulk`, inline when small. Only this module turns events into bytes and back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -84,6 +84,7 @@ UPCASTERS: dict[tuple[int, int], Callable[[list[Any]], list[Any]]] = {}
 _E = TypeVar("_E", bound=type[Event])
 _encode = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Header).decode
+_decode_many_headers = msgspec.msgpack.Decoder(list[Header]).decode
 
 
 def event(number: int, name: str, *, schema: int = 1) -> Callable[[_E], _E]:
@@ -155,6 +156,39 @@ def decode(
         return Record(offset, time_ns, _decode_header(header), value)
     except msgspec.MsgspecError as problem:
         raise CorruptLog(f"offset {offset}: {known.name} cannot be read: {problem}") from problem
+
+
+def decode_headers(headers: Sequence[bytes]) -> list[Header]:
+    """Return many headers with one call of the decoder.
+
+    Raises:
+        CorruptLog: one of them cannot be read.
+    """
+    try:
+        return _decode_many_headers(_array_of(headers))
+    except msgspec.MsgspecError as problem:
+        raise CorruptLog(f"a header of {len(headers)} events cannot be read: {problem}") from problem
+
+
+def decode_alike(number: int, schema: int, facts: Sequence[bytes]) -> list[Event] | None:
+    """Return many events of one kind with one call of the decoder.
+
+    None: the kind is not known, or not of today's schema, or one of them cannot be read; `decode` each
+    of them, which brings it up to date or says what is wrong.
+    """
+    known = BY_NUMBER.get(number)
+    if known is None or schema != known.schema:
+        return None
+    decoder: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[known.kind])  # type: ignore[name-defined]
+    try:
+        return decoder.decode(_array_of(facts))
+    except msgspec.MsgspecError:
+        return None
+
+
+def _array_of(items: Sequence[bytes]) -> bytes:
+    """Return MessagePack of an array whose items are encoded already."""
+    return b"\xdd" + len(items).to_bytes(4, "big") + b"".join(items)
 
 
 def to_builtins(record: Record) -> dict[str, Any]:
