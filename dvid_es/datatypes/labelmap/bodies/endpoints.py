@@ -28,6 +28,7 @@ from dvid_es.datatypes.labelmap.indices import cache as indexcache
 from dvid_es.datatypes.labelmap.indices import endpoints as endpoints_indices
 from dvid_es.datatypes.labelmap.indices import overrides
 from dvid_es.datatypes.labelmap.indices.posted import parse_mappings
+from dvid_es.datatypes.labelmap.lineage import endpoints as endpoints_lineage
 from dvid_es.datatypes.labelmap.mapping import listing as mappinglist
 from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from dvid_es.datatypes.labelmap.mapping import overlay
@@ -221,6 +222,7 @@ ENDPOINTS = {
     **endpoints_indices.ENDPOINTS,
     **endpoints_sparse.ENDPOINTS,
     **endpoints_history.ENDPOINTS,
+    **endpoints_lineage.ENDPOINTS,
 }
 
 FOLDS = folds.FOLDS
@@ -237,5 +239,6 @@ PROJECTIONS = {
     overrides.OVERRIDES: "posted counts",
     posted_counts.POSTED: "posted indices",
     indexcache.LAST_CHANGE: "last change of the supervoxel index",
+    **endpoints_lineage.PROJECTIONS,
 }
 """Kinds of rows of this half, and their names."""

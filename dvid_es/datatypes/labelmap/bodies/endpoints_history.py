@@ -8,6 +8,7 @@ from typing import Any
 from dvid_es.codecs import gojson
 from dvid_es.datatypes.labelmap.bodies import mutationlog
 from dvid_es.datatypes.labelmap.bodies.requests import parse_label
+from dvid_es.datatypes.labelmap.lineage import walk
 from dvid_es.datatypes.labelmap.mapping import listing as mappinglist
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.node import TEXT, HTTPResponse, NodeRequest, raw_json
@@ -93,8 +94,15 @@ async def get_history(request: NodeRequest) -> Any:
         versions = [1]
     view = request.txn.view(1 if not request.instance.versioned else last.id)
 
+    txn, instance_id = request.txn, request.instance.id
+
     def work() -> str:
-        return mutationlog.history(request.txn, request.instance.id, versions, view, label)
+        texts = []
+        for step in walk.of_body(txn, instance_id, label, view):
+            if step.version in versions and mutationlog.is_logged(step.entry):
+                uuid = txn.repo.graph.by_id[step.version].uuid
+                texts.append(mutationlog.to_json(step.entry, uuid))
+        return f"[{','.join(reversed(texts))}]"
 
     return raw_json(await request.in_thread(work))
 

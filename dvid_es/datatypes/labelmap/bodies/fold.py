@@ -18,6 +18,7 @@ from dvid_es.datatypes.labelmap.bodies.events import (
 from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes, without
 from dvid_es.datatypes.labelmap.indices import assembly as indices
 from dvid_es.datatypes.labelmap.indices import overrides
+from dvid_es.datatypes.labelmap.lineage import notes
 from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from dvid_es.datatypes.labelmap.mapping import runs as mapruns
 from dvid_es.events import Event, Record
@@ -121,13 +122,14 @@ def fold_mappings_posted(txn: WriteTxn, record: Record) -> None:
     mapping.put_entries(txn, record, svs, bodies)
     for part, ref in enumerate(event.runs):
         mapruns.put(txn, record, part, ref)
+    notes.put(txn, record, "mappings")
 
 
 def fold_indices_put(txn: WriteTxn, record: Record) -> None:
     """Set bodies, and what the supervoxel index says of them."""
     event = record.event
     assert isinstance(event, IndicesPut)
-    indices.store(txn, record, txn.bulk(event.indices))
+    notes.put(txn, record, "index", indices.store(txn, record, txn.bulk(event.indices)))
 
 
 def fold_labels_reserved(txn: WriteTxn, record: Record) -> None:

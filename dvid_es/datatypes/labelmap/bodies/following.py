@@ -18,7 +18,9 @@ from dvid_es.versions import View
 Labels = NDArray[np.uint64]
 
 
-def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray[np.int64]) -> None:
+def fold_voxel_change(
+    txn: WriteTxn, record: Record, svs: Labels, delta: NDArray[np.int64]
+) -> bytes:
     """Let bodies follow their voxels, after the supervoxel index has been changed.
 
     Args:
@@ -29,10 +31,13 @@ def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray
 
     A supervoxel belongs to the body that has it; a new one to the body that it maps to, and one that
     is retired to none.
+
+    Returns:
+        The bodies that have changed: u64[n], little endian, ascending.
     """
     note_change(txn, record)
     if not len(svs):
-        return
+        return b""
     header = record.header
     view = txn.view(header.version)
     order = np.argsort(svs)
@@ -49,6 +54,7 @@ def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray
     marked = surfaces.is_known(txn, header.instance)
     changed: list[bytes] = []
     rows: list[bytes] = []
+    there = np.zeros(len(distinct), bool)
     for place, value in enumerate(values):
         part = slice(bounds[place], bounds[place + 1])
         label = int(distinct[place])
@@ -63,7 +69,9 @@ def fold_voxel_change(txn: WriteTxn, record: Record, svs: Labels, delta: NDArray
         if row is not None or value is not None:
             changed.append(keys[place])
             rows.append(row or versioned.TOMBSTONE)
+            there[place] = True
     put_many(txn, changed, rows, header.version, record.offset)
+    return distinct[there].astype("<u8").tobytes()
 
 
 def _groups(labels: Labels) -> tuple[Labels, list[int]]:

@@ -41,6 +41,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     facts: Facts
 
 
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+
 def put(txn: WriteTxn, record: Record, action: str, facts: Facts) -> None:
     """Keep the record of an event."""
     header = record.header
@@ -86,6 +89,27 @@ def read(
             yield to_json(entry, uuid)
 
 
+def at(txn: ReadTxn, instance_id: int, version: int, sequence: int) -> Entry | None:
+    """Return the record of one event, or None if it has none."""
+    value = txn.get(_key(instance_id, version) + sequence.to_bytes(8, "big"))
+    return None if value is None else _decode(value)
+
+
+def between(
+    txn: ReadTxn, instance_id: int, version: int, after: int, last: int
+) -> Iterator[tuple[int, Entry]]:
+    """Iterate over sequence and record of the events of a version behind `after`, up to `last`."""
+    prefix = _key(instance_id, version)
+    start, stop = (prefix + place.to_bytes(8, "big") for place in (after + 1, last))
+    for key, value in txn.scan(start, stop + b"\0"):
+        yield int.from_bytes(key[-8:], "big"), _decode(value)
+
+
+def is_logged(entry: Entry) -> bool:
+    """Say whether DVID's log lists a mutation."""
+    return entry.action.endswith("-complete")
+
+
 def splits(
     txn: ReadTxn, instance_id: int, version: int, view: View
 ) -> list[tuple[int, int, int, int]]:
@@ -102,46 +126,25 @@ def splits(
     return found
 
 
-def history(txn: ReadTxn, instance_id: int, versions: list[int], view: View, label: int) -> str:
-    """Return, as a JSON array, the records of what made a body what it is, the oldest first.
-
-    Args:
-        txn: the state.
-        instance_id: the instance.
-        versions: ordinals, the latest first.
-        view: of the latest.
-        label: the body. What was merged into it, or what it was cleaved from or named before,
-            belongs to its history from there on back.
-    """
-    labels = {label}
-    texts = []
-    for version in versions:
-        uuid = txn.repo.graph.by_id[version].uuid
-        for entry in reversed(list(_entries(txn, instance_id, version, view))):
-            facts = entry.facts
-            after = {facts.get(name) for name in ("Target", "NewLabel", "CleavedLabel", "Body")}
-            if labels & (after | {facts.get("OrigLabel")}):
-                texts.append(to_json(entry, uuid))
-                if labels & after:
-                    before = {facts.get(name) for name in ("Target", "OrigLabel")}
-                    labels |= {found for found in before if found}
-                    labels.update(from_bytes(facts.get("Labels", b"")).tolist())
-    return f"[{','.join(reversed(texts))}]"
-
-
 def _entries(txn: ReadTxn, instance_id: int, version: int, view: View) -> Iterator[Entry]:
     prefix = _key(instance_id, version)
     last = view.bounds.get(version, -1)
     for key, value in txn.scan(prefix, prefix + b"\xff" * 9):
         if int.from_bytes(key[-8:], "big") > last:
             return
-        yield msgspec.msgpack.decode(value, type=Entry)
+        yield _decode(value)
 
 
 def to_json(entry: Entry, uuid: str, action: str | None = None) -> str:
     """Return a record as DVID writes it: keys in alphabetical order."""
-    fields: dict[str, Any] = {
-        "Action": action or entry.action,
+    fields = to_fields(entry, entry.facts, uuid, action or entry.action)
+    return gojson.dumps(fields, sort_keys=True)
+
+
+def to_fields(entry: Entry, facts: Facts, uuid: str, action: str) -> Facts:
+    """Return a record as plain values."""
+    fields: Facts = {
+        "Action": action,
         "UUID": uuid,
         "MutationID": entry.mutation_id,
         "Timestamp": timestamp(entry.time_ns),
@@ -150,9 +153,9 @@ def to_json(entry: Entry, uuid: str, action: str | None = None) -> str:
         fields["User"] = entry.user
     if entry.app:
         fields["App"] = entry.app
-    for name, value in entry.facts.items():
+    for name, value in facts.items():
         fields[name] = from_bytes(value).tolist() if isinstance(value, bytes) else value
-    return gojson.dumps(fields, sort_keys=True)
+    return fields
 
 
 def timestamp(time_ns: int) -> str:

@@ -146,8 +146,8 @@ def assemble(txn: ReadTxn, instance_id: int, label: int, view: View) -> LabelInd
 # -- posting ---------------------------------------------------------------------------------
 
 
-def store(txn: WriteTxn, record: Record, message: bytes) -> None:
-    """Fold a LabelIndices message: one body after the other."""
+def store(txn: WriteTxn, record: Record, message: bytes) -> bytes:
+    """Fold a LabelIndices message, one body after the other; return the bodies, u64[n]."""
     found = labelindex.decode_all(message)
     posted_counts.mark(txn, record.header.instance)
     note_change(txn, record)
@@ -164,6 +164,7 @@ def store(txn: WriteTxn, record: Record, message: bytes) -> None:
     if highest:
         header = record.header
         counters.raise_max(txn, header.instance, header.version, highest, record.offset)
+    return np.unique(np.array([index.label for index in found], "<u8")).tobytes()
 
 
 def rows_in(index: LabelIndex) -> Rows:

@@ -13,6 +13,7 @@ from dvid_es.datatypes.labelmap.bodies.fold import last_of
 from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes, member
 from dvid_es.datatypes.labelmap.indices import overrides
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
+from dvid_es.datatypes.labelmap.lineage import notes
 from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from dvid_es.datatypes.labelmap.splits.events import BodySplit, SupervoxelSplit
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
@@ -112,7 +113,8 @@ def _fold_blocks(
     change = svindex.change_blocks(txn, record, coords, counts)
     own = member(change.svs, svs) | member(change.svs, made)
     # Others change only where indices were posted that the voxels did not agree with.
-    following.fold_voxel_change(txn, record, change.svs[~own], change.delta[~own])
+    others = following.fold_voxel_change(txn, record, change.svs[~own], change.delta[~own])
+    notes.put(txn, record, "split", others, event.coords)
     if event.downres_levels:
         shape = block_shape(instance)
         downres.fold_levels(txn, record, 0, coords, event.blocks, event.downres_levels, shape)
