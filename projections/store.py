@@ -1,7 +1,7 @@
 """The LMDB environment: one file for the projections of all repositories of a server.
 
-Opened once in a process, never across a fork, with `metasync=False` and nothing weaker: an OS crash may
-undo the last transactions, which replay does again, and never tears one.
+Opened once in a process, never across a fork. A commit does not wait for the disk: a crash of the machine
+takes the store back to its anchor (see anchor.py), and never tears it; replay does the rest again.
 """
 
 import errno
@@ -16,6 +16,8 @@ import lmdb
 from dvid_es.errors import CorruptStore, StorageFull, WritesHalted
 from dvid_es.events import Bulk
 from dvid_es.ids import PackRef
+from dvid_es.projections import anchor
+from dvid_es.projections.anchor import Anchors
 from dvid_es.projections.catalog import Repo, load
 from dvid_es.projections.txn import BulkReader, Pair
 from dvid_es.versions import View
@@ -178,17 +180,25 @@ class Store:
 
         Raises:
             CorruptStore: LMDB cannot open it; set the folder aside and rebuild.
+            StorageFull: no space to begin with.
+            WritesHalted: the operating system failed, or another process has it open.
         """
         if not read_only:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._broken = ""
+        self._anchors: Anchors | None = None
         try:
+            anchored = not (read_only or scratch) and self._settle(folder, map_bytes)
+            if read_only and anchor.is_torn(folder):
+                raise CorruptStore(f"{folder}: the machine went down; start the server once before")
+            if not (read_only or anchored):
+                anchor.forget(folder)
             self._env = lmdb.open(
                 str(folder),
                 map_size=map_bytes,
                 metasync=False,
-                sync=not scratch,
+                sync=not (scratch or anchored),
                 readonly=read_only,
                 create=not read_only,
                 mode=0o600,
@@ -197,11 +207,35 @@ class Store:
             )
             with self._env.begin() as txn:
                 self._numbers = self._read_numbers(txn)
+            if anchored:
+                self._anchors = self._anchor()
         except lmdb.Error as problem:
             raise CorruptStore(f"{folder}: {problem}; rebuild it: dvid-es rebuild") from problem
+        except OSError as problem:
+            kind = StorageFull if problem.errno in _NO_SPACE else WritesHalted
+            raise kind(f"the projections in {folder} cannot be opened: {problem}") from problem
+
+    @staticmethod
+    def _settle(folder: Path, map_bytes: int) -> bool:
+        """Bring a store, made if need be, into a state to go on from; say if it can be anchored."""
+        if (folder / anchor.DATA).exists():
+            anchor.settle(folder)
+        else:
+            anchor.forget(folder)
+            lmdb.open(str(folder), map_size=map_bytes, mode=0o600).close()
+        return anchor.is_supported(folder)
+
+    def _anchor(self) -> Anchors:
+        try:
+            return Anchors(self.folder, self._env.begin)
+        except BaseException:
+            self._env.close()
+            raise
 
     def close(self) -> None:
         """Close the environment; no transaction may be open."""
+        if self._anchors is not None:
+            self._anchors.close()
         self._env.close()
 
     @property
@@ -237,8 +271,9 @@ class Store:
             StorageFull: the disk or the map is full; nothing of the batch was stored.
             WritesHalted: LMDB failed otherwise, now or earlier; nothing of the batch was stored.
         """
-        if self._broken:
-            raise WritesHalted(self._broken)
+        broken = self._broken or (self._anchors.failed if self._anchors else "")
+        if broken:
+            raise WritesHalted(broken)
         batch = Batch(self, self._env.begin(write=True))
         try:
             yield batch
@@ -290,17 +325,37 @@ class Store:
         prefix = number.to_bytes(4, "big")
         more = True
         while more:
-            with self._env.begin(write=True) as txn, txn.cursor() as cursor:
+            txn = self._env.begin(write=True)
+            with txn.cursor() as cursor:
                 more = cursor.set_range(prefix)
                 for _ in range(rows_per_transaction):
                     if not more or not cursor.key().startswith(prefix):
                         more = False
                         break
                     more = cursor.delete()
+            self._commit(txn)
+
+    def _commit(self, txn: lmdb.Transaction) -> None:
+        if self._anchors is None:
+            txn.commit()
+            return
+        with self._anchors.commit_lock:
+            txn.commit()
+        self._anchors.committed(self._env.info()["last_pgno"])
 
     def sync(self) -> None:
-        """Make all committed transactions durable, meta page included."""
-        self._env.sync(True)
+        """Make all committed transactions durable, meta page included.
+
+        Raises:
+            WritesHalted: it failed, now or earlier.
+        """
+        if self._anchors is None:
+            self._env.sync(True)
+            return
+        try:
+            self._anchors.move()
+        except OSError as problem:
+            raise WritesHalted(self._anchors.failed) from problem
 
     def copy_to(self, folder: Path) -> None:
         """Write a compact copy of the last committed state into an empty folder.
@@ -321,7 +376,8 @@ class Store:
     def open_readers(self) -> int:
         """Return how many read transactions are open, in all processes."""
         lines = self._env.readers().splitlines()[1:]
-        return sum(not line.rstrip().endswith("-") for line in lines)
+        anchored = self._anchors is not None
+        return sum(not line.rstrip().endswith("-") for line in lines) - anchored
 
     def bytes_used(self) -> int:
         """Return how many bytes of the file hold pages in use."""
@@ -392,7 +448,7 @@ class Batch:
         """Commit, once."""
         if self._open:
             self._open = False
-            self._txn.commit()
+            self._store._commit(self._txn)
             self._store._numbers = self._numbers
 
     def abort(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dvid_es
 from dvid_es.errors import CorruptStore
+from dvid_es.projections import anchor
 from dvid_es.projections.store import Store
 from dvid_es.replay import snapshot
 from dvid_es.replay.places import (
@@ -80,6 +81,7 @@ def _open_live(places: Places) -> Store | None:
     try:
         if not was_clean(places):
             logger.info("the last stop was not clean: examining the projections")
+            anchor.settle(folder)
             examine_apart(folder)
         return Store(folder)
     except CorruptStore as problem:
