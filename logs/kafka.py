@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from dvid_es.clock import SystemClock
-from dvid_es.errors import CorruptLog, DvidError, LogUnavailable, SettingsError, WritesHalted
+from dvid_es.errors import CorruptLog, LogUnavailable, SettingsError, WritesHalted
 from dvid_es.logs.base import Entry, Stored, check_entries
 from dvid_es.logs.disk import DISK, Disk, failure, lock_folder, remove_unfinished
 from dvid_es.logs.frames import encode_records
@@ -103,6 +103,11 @@ class KafkaLog:
                 f"topic {self._topic} begins at Kafka offset {first}: its first messages were removed."
                 " Restore it from a copy or a mirror, and set retention.ms=-1"
             )
+        if marker is not None and self._identity() != marker:
+            raise CorruptLog(
+                f"topic {self._topic} is not the one that held the events of {marker.stream}: it was"
+                " made anew, or is another's. Restore it from a copy or a mirror"
+            )
         self._index = Index(self._disk, self._folder, beginning(self._stream_id), writing=True)
         fold = Fold(self._topic, self._index.last)
         if last < fold.kafka:
@@ -122,17 +127,8 @@ class KafkaLog:
             raise SettingsError(f"another server takes over {self._topic} again and again")
         if fold.stream_id != self._stream_id:
             raise SettingsError(f"topic {self._topic} belongs to the stream {fold.stream_id!r}")
-        (_, value), *_ = next(self._cluster.read(self._topic, 0, 1))
-        found = Marker(
-            self._stream_id, self._topic, blake2b(value or b"", digest_size=16).hexdigest()
-        )
         if marker is None:
-            write_marker(self._disk, self._folder, found)
-        elif marker != found:
-            raise CorruptLog(
-                f"topic {self._topic} is not the one that held the events of {marker.stream}: it was"
-                " made anew. Restore it from a copy or a mirror"
-            )
+            write_marker(self._disk, self._folder, self._identity())
         self._fold = fold
         self._remember(fold)
 
@@ -147,6 +143,13 @@ class KafkaLog:
                 )
             self._cluster.create_topic(self._topic)
         self._cluster.check_topic(self._topic)
+
+    def _identity(self) -> Marker:
+        """Return what the marker of this stream must say: a topic is known by its first message."""
+        for batch in self._cluster.read(self._topic, 0, 1):
+            digest = blake2b(batch[0][1] or b"", digest_size=16).hexdigest()
+            return Marker(self._stream_id, self._topic, digest)
+        return Marker(self._stream_id, self._topic, "")
 
     def _claim(self, fold: Fold, epoch: int) -> None:
         """Write a takeover and read up to it; whether it counts is in `fold.owner`."""
@@ -293,9 +296,9 @@ class KafkaLog:
             except LogUnavailable as problem:
                 logger.info("topic %s: %s", self._topic, problem)
                 continue
-            except (DvidError, OSError) as problem:
-                logger.error("topic %s: %s", self._topic, problem)
-                fold, self._halted = self._fold, str(problem)
+            except Exception as problem:
+                logger.exception("topic %s takes no more writes", self._topic)
+                fold, self._halted = self._fold, str(problem) or repr(problem)
             with self._write_lock, self._state_lock:
                 if fold.sequence != self._fold.sequence:
                     self._tail.clear()

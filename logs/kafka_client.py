@@ -29,7 +29,9 @@ from aiokafka.errors import (
 from dvid_es.errors import CorruptLog, LogUnavailable, SettingsError
 from dvid_es.logs.kafka_fold import Fetched
 
-logger = logging.getLogger(__name__)
+# It writes several lines for every attempt, hundreds in a second without a broker; what matters reaches
+# our own messages as exceptions.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 T = TypeVar("T")
 

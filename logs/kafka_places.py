@@ -31,7 +31,7 @@ class Marker(NamedTuple):
     stream: str
     topic: str
     log: str
-    """Nonce of the first takeover, in hexadecimal: a topic made anew has another."""
+    """Digest of its first message, in hexadecimal: a topic made anew has another."""
 
 
 def read_marker(folder: Path) -> Marker | None:

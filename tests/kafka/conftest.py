@@ -16,6 +16,11 @@ CHOICE = os.environ.get("DVID_ES_TEST_KAFKA", "mock")  # noqa: TID251 - what tes
 _ran_on: set[str] = set()
 
 
+def note(what: str) -> None:
+    """Say at the end of the run what tests ran on."""
+    _ran_on.add(what)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
