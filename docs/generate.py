@@ -19,7 +19,7 @@ import click
 import dvid_es.bootstrap  # noqa: F401 - it registers all events
 from dvid_es.cli import main
 from dvid_es.cli.main import EPILOG
-from dvid_es.events import BY_NUMBER, Header
+from dvid_es.events import BY_NUMBER, Event, Header
 from dvid_es.settings import Settings
 from dvid_es.settings_toml import KEYS, NAMED, Ignored
 
@@ -57,7 +57,8 @@ def events() -> str:
         doc = (inspect.getdoc(known.kind) or "").split("\n\n")
         lines += ["", f"## {known.name}", "", f"Number {number}, schema {known.schema}. {doc[0]}"]
         lines += ["", *(" ".join(part.split()) for part in doc[1:])] if len(doc) > 1 else []
-        fields = list(field_texts(known.kind))
+        bases = [base for base in reversed(known.kind.__mro__) if issubclass(base, Event)]
+        fields = [field for base in bases[1:] for field in field_texts(base)]
         if fields:
             lines.append("")
         for name, kind, default, text in fields:

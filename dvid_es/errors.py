@@ -4,7 +4,8 @@ DvidError
 ├── InvalidRequest            the request is wrong: mend it                        (HTTP 400)
 │   ├── LockedVersion         the version is committed: write to a child           (400)
 │   ├── AdminRequired         show the admin token                                 (400)
-│   └── VersionConflict       parents of a version merge disagree on this value    (400)
+│   ├── VersionConflict       parents of a version merge disagree on this value    (400)
+│   └── DependentMutations    later mutations build on this one: undo them first   (409)
 ├── NotFound                  there is no such thing                               (404)
 ├── PreconditionFailed        what is stored is not what If-Match expects: read again  (412)
 ├── RangeNotSatisfiable       the bytes asked for lie outside of the value         (416)
@@ -18,8 +19,10 @@ DvidError
     ├── CorruptPack           a pack
     └── CorruptStore          a projection: set it aside and rebuild
 
-This module imports nothing, so that every other may import it.
+This module imports nothing of ours, so that every other may import it.
 """
+
+from typing import Any
 
 
 class DvidError(Exception):
@@ -40,6 +43,15 @@ class AdminRequired(InvalidRequest):
 
 class VersionConflict(InvalidRequest):
     """Parents of a version merge hold unequal values, and none is an ancestor of the other."""
+
+
+class DependentMutations(InvalidRequest):
+    """A mutation cannot be undone or redone as long as others stand, which are listed."""
+
+    def __init__(self, message: str, dependents: tuple[dict[str, Any], ...] = ()) -> None:
+        """Keep what is known of each of the others: plain values."""
+        super().__init__(message)
+        self.dependents = dependents
 
 
 class NotFound(DvidError):

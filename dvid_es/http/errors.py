@@ -3,9 +3,12 @@
 Source: BadRequest in server/web.go (janelia-flyem/dvid).
 """
 
+import json
+
 from sanic.response import HTTPResponse
 
 from dvid_es.errors import (
+    DependentMutations,
     DvidError,
     InvalidRequest,
     LogUnavailable,
@@ -42,6 +45,9 @@ def error_response(problem: DvidError, path: str) -> HTTPResponse:
             return HTTPResponse(f"{problem}\n", 416, headers, TEXT)
         case PreconditionFailed():
             return _text(412, f"{problem} ({path}).\n")
+        case DependentMutations():
+            found = {"error": f"{problem} ({path}).", "dependents": problem.dependents}
+            return HTTPResponse(json.dumps(found), 409, _NOSNIFF, "application/json")
         case InvalidRequest():
             return _text(400, f"{problem} ({path}).\n")
         case Overloaded():

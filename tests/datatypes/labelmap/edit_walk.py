@@ -84,6 +84,7 @@ class Walk:
         self.open = [self.root]
         self.ids: set[int] = {9999, 123456}
         self.edits: list[Edit] = []
+        self.replay: dict[int, Callable[[Model], None]] = {}
         self.paint(self.root, volume_of(SHAPE, LABELS, seed))
 
     def node(self, uuid: str) -> str:
@@ -105,6 +106,11 @@ class Walk:
             mutation = records[-1]["MutationID"]
         self.edits.append(Edit(kind, mutation, sequence, uuid))
         return made
+
+    def do(self, uuid: str, edit: Callable[[Model], None]) -> None:
+        """Do to the model what was granted last."""
+        edit(self.models[uuid])
+        self.replay[self.last] = edit
 
     @property
     def last(self) -> int:
@@ -138,7 +144,7 @@ class Walk:
         for body in chosen[1:]:
             lineages.ended(body, self.last)
             lineages.moved(model.bodies[body], self.last)
-        model.merge(target, chosen[1:], made["MutationID"])
+        self.do(uuid, lambda one: one.merge(target, chosen[1:], made["MutationID"]))
 
     def cleave(self, uuid: str, model: Model) -> None:
         large = [body for body, svs in model.bodies.items() if len(svs) > 1]
@@ -152,7 +158,7 @@ class Walk:
         lineages.changed(new, self.last, body)
         lineages.changed(body, self.last)
         lineages.moved([*svs, new], self.last)
-        model.cleave(body, svs, new, made["MutationID"])
+        self.do(uuid, lambda one: one.cleave(body, svs, new, made["MutationID"]))
         self.ids.add(new)
 
     def renumber(self, uuid: str, model: Model) -> None:
@@ -166,7 +172,7 @@ class Walk:
         lineages.changed(new, self.last, old)
         lineages.ended(old, self.last)
         lineages.moved(model.bodies[old], self.last)
-        model.renumber(new, old)
+        self.do(uuid, lambda one: one.renumber(new, old))
         model.last[new] = self.edits[-1].mutation
         self.ids.update((new, old))
 
@@ -175,7 +181,7 @@ class Walk:
         entries = {sv: int(self.rng.choice([sv, svs[0], 4321])) for sv in svs}
         self.post("mappings", uuid, "mappings", mapping_ops(entries))
         self.lineages[uuid].moved(entries, self.last)
-        model.mapping.update(entries)
+        self.do(uuid, lambda one: one.mapping.update(entries))
 
     def ball(self, inside: Any, most: int = 30) -> Any:
         centre = self.rng.choice(np.argwhere(inside))
@@ -192,7 +198,8 @@ class Walk:
         lineages = self.lineages[uuid]
         lineages.changed(model.mapped(sv, False), self.last)
         lineages.split(sv, (made["SplitSupervoxel"], made["RemainSupervoxel"]), self.last)
-        cases.split_supervoxel(model, sv, mask, made)
+        self.ids.update((made["SplitSupervoxel"], made["RemainSupervoxel"]))
+        self.do(uuid, lambda one: cases.split_supervoxel(one, sv, mask, made))
 
     def split(self, uuid: str, model: Model) -> None:
         body = self.pick(model.bodies)[0]
@@ -209,14 +216,23 @@ class Walk:
         lineages.changed(body, self.last)
         for sv, pair in splits.items():
             lineages.split(sv, pair, self.last)
-        cases.split_body(model, body, mask, made, splits)
+        self.ids.update(part for pair in splits.values() for part in pair)
+        self.do(uuid, lambda one: cases.split_body(one, body, mask, made, splits))
         self.ids.add(made["label"])
 
     def write(self, uuid: str, model: Model) -> None:
         volume = model.volume.copy()
         mask = self.ball(volume >= 0, 12)
-        volume[mask] = int(self.rng.choice([0, *self.pick(model.counts(), 2), 503]))
+        label = int(self.rng.choice([0, *self.pick(model.counts(), 2), 503]))
+        volume[mask] = label
         self.paint(uuid, volume)
+
+        def again(one: Model) -> None:
+            painted = one.volume.copy()
+            painted[mask] = label
+            one.write(painted)
+
+        self.replay[self.last] = again
 
     def paint(self, uuid: str, volume: Any) -> None:
         z, y, x = volume.shape

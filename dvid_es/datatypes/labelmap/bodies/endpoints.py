@@ -35,6 +35,7 @@ from dvid_es.datatypes.labelmap.mapping import overlay
 from dvid_es.datatypes.labelmap.mapping import runs as mapruns
 from dvid_es.datatypes.labelmap.sparse import endpoints as endpoints_sparse
 from dvid_es.datatypes.labelmap.svindex import posted_counts
+from dvid_es.datatypes.labelmap.undo import endpoints as endpoints_undo
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.http.node import TEXT, HTTPResponse, NodeRequest, empty, octets, raw_json
 from dvid_es.http.wire import parse_labels, parse_unsigned
@@ -56,6 +57,7 @@ async def post_merge(request: NodeRequest) -> Any:
     labels = parse_labels(request.body)
     if len(labels) < 2:
         raise InvalidRequest("merge needs a list of the target and at least one other label")
+    _check_label(labels[0])
     return raw_json(await request.write(Merge(labels[0], tuple(labels[1:]))))
 
 
@@ -74,9 +76,17 @@ async def post_renumber(request: NodeRequest) -> Any:
     if len(labels) % 2:
         raise InvalidRequest("renumber needs pairs of a new and an old label: this list is odd")
     pairs = tuple(zip(labels[::2], labels[1::2], strict=True))
+    for new, _ in pairs:
+        _check_label(new)
     if pairs:
         await request.write(Renumber(pairs))
     return empty()
+
+
+def _check_label(label: int) -> None:
+    """Refuse to map supervoxels to the one label that stands for no body."""
+    if label > counters.LAST_LABEL:
+        raise InvalidRequest(f"no body can have label {label}: the highest is {counters.LAST_LABEL}")
 
 
 # -- mapping ---------------------------------------------------------------------------------
@@ -223,9 +233,10 @@ ENDPOINTS = {
     **endpoints_sparse.ENDPOINTS,
     **endpoints_history.ENDPOINTS,
     **endpoints_lineage.ENDPOINTS,
+    **endpoints_undo.ENDPOINTS,
 }
 
-FOLDS = folds.FOLDS
+FOLDS = {**folds.FOLDS, **endpoints_undo.FOLDS}
 
 PROJECTIONS = {
     bodysets.BODIES: "bodies",
@@ -240,5 +251,6 @@ PROJECTIONS = {
     posted_counts.POSTED: "posted indices",
     indexcache.LAST_CHANGE: "last change of the supervoxel index",
     **endpoints_lineage.PROJECTIONS,
+    **endpoints_undo.PROJECTIONS,
 }
 """Kinds of rows of this half, and their names."""

@@ -99,9 +99,9 @@ async def get_history(request: NodeRequest) -> Any:
     def work() -> str:
         texts = []
         for step in walk.of_body(txn, instance_id, label, view):
-            if step.version in versions and mutationlog.is_logged(step.entry):
+            if step.version in versions:
                 uuid = txn.repo.graph.by_id[step.version].uuid
-                texts.append(mutationlog.to_json(step.entry, uuid))
+                texts += [*mutationlog.logged(step.entry, uuid)][::-1]
         return f"[{','.join(reversed(texts))}]"
 
     return raw_json(await request.in_thread(work))

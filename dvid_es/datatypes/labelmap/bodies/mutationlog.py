@@ -12,6 +12,7 @@ import msgspec
 from dvid_es.codecs import gojson
 from dvid_es.codecs.fnv import fnv1_128
 from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes
+from dvid_es.datatypes.labelmap.undo import status
 from dvid_es.events import Record
 from dvid_es.projections.catalog import BLOB, instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
@@ -84,9 +85,17 @@ def read(
         user: only the records of this user.
     """
     uuid = txn.repo.graph.by_id[version].uuid
-    for entry in _entries(txn, instance_id, version, view):
+    for _, entry in _entries(txn, instance_id, version, view):
         if user is None or entry.user == user:
-            yield to_json(entry, uuid)
+            yield from logged(entry, uuid)
+
+
+def logged(entry: Entry, uuid: str) -> Iterator[str]:
+    """Iterate over the records of an event in DVID's words: several of some that undo or redo."""
+    if entry.action.endswith("-complete"):
+        yield to_json(entry, uuid)
+    for action, facts in entry.facts.get("Classic", ()):
+        yield to_json(msgspec.structs.replace(entry, action=action, facts=facts), uuid)
 
 
 def at(txn: ReadTxn, instance_id: int, version: int, sequence: int) -> Entry | None:
@@ -105,18 +114,19 @@ def between(
         yield int.from_bytes(key[-8:], "big"), _decode(value)
 
 
-def is_logged(entry: Entry) -> bool:
-    """Say whether DVID's log lists a mutation."""
-    return entry.action.endswith("-complete")
-
-
 def splits(
     txn: ReadTxn, instance_id: int, version: int, view: View
 ) -> list[tuple[int, int, int, int]]:
-    """Return mutation id, supervoxel, remaining and split part of the splits of one version."""
+    """Return mutation id, supervoxel, remaining and split part of the splits of one version.
+
+    Those that are undone in the view are left out.
+    """
     found: list[tuple[int, int, int, int]] = []
-    for entry in _entries(txn, instance_id, version, view):
+    any_undone = status.any_undone(txn, instance_id)
+    for sequence, entry in _entries(txn, instance_id, version, view):
         facts = entry.facts
+        if any_undone and status.is_undone(txn, instance_id, sequence, view):
+            continue
         if entry.action == "split-supervoxel-complete":
             parts = facts["RemainSupervoxel"], facts["SplitSupervoxel"]
             found.append((entry.mutation_id, facts["Supervoxel"], *parts))
@@ -126,13 +136,12 @@ def splits(
     return found
 
 
-def _entries(txn: ReadTxn, instance_id: int, version: int, view: View) -> Iterator[Entry]:
-    prefix = _key(instance_id, version)
-    last = view.bounds.get(version, -1)
-    for key, value in txn.scan(prefix, prefix + b"\xff" * 9):
-        if int.from_bytes(key[-8:], "big") > last:
-            return
-        yield _decode(value)
+def _entries(
+    txn: ReadTxn, instance_id: int, version: int, view: View
+) -> Iterator[tuple[int, Entry]]:
+    last = view.bounds.get(version)
+    if last is not None:
+        yield from between(txn, instance_id, version, -1, last)
 
 
 def to_json(entry: Entry, uuid: str, action: str | None = None) -> str:

@@ -32,5 +32,7 @@ def parse_mappings(body: bytes) -> tuple[Labels, Labels]:
     # np.unique keeps the first of equals, so the last comes first.
     distinct, places = np.unique(svs[::-1], return_index=True)
     labels = labels[::-1][places]
+    if (labels == np.uint64(2**64 - 1)).any():
+        raise InvalidRequest("no supervoxel can be mapped to label 2^64 - 1: it stands for none")
     there = distinct != 0
     return distinct[there], labels[there]

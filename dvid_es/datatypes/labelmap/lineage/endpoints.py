@@ -14,6 +14,9 @@ from dvid_es.http.node import NodeRequest, raw_json
 from dvid_es.http.wire import parse_unsigned
 from dvid_es.projections.txn import ReadTxn
 
+_INNER = {"Moves", "Origins", "Of", "Classic"}
+"""Facts of an undo that are kept for the server itself."""
+
 PAGE_MAX = 10_000
 """Most mutations of one answer."""
 
@@ -67,7 +70,7 @@ def step_json(txn: ReadTxn, step: Step) -> str:
     """Return a mutation as JSON: its record, the word for it and its sequence."""
     entry = step.entry
     uuid = txn.repo.graph.by_id[step.version].uuid
-    facts = {name: fact for name, fact in entry.facts.items() if name not in ("Moves", "Origins")}
+    facts = {name: fact for name, fact in entry.facts.items() if name not in _INNER}
     fields = mutationlog.to_fields(entry, facts, uuid, entry.action.removesuffix("-complete"))
     return gojson.dumps({**fields, "Sequence": step.sequence}, sort_keys=True)
 

@@ -141,7 +141,7 @@ def body_origins(label: int, facts: Facts) -> list[int]:
         facts: of its record.
     """
     if "Moves" in facts:
-        return [source for source, target, _ in facts["Moves"] if target == label]
+        return [source for source, target in facts["Moves"] if target == label]
     if "Labels" in facts:
         return from_bytes(facts["Labels"]).tolist() if label == facts["Target"] else []
     if label == facts.get("CleavedLabel") or (

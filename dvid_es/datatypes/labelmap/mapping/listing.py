@@ -20,6 +20,12 @@ Found = NDArray[np.bool_]
 
 def all_entries(txn: ReadTxn, instance_id: int, view: View) -> tuple[Labels, Labels]:
     """Return all entries that a view sees, supervoxels ascending: uint64[n] and uint64[n]."""
+    svs, bodies = _newest_entries(txn, instance_id, view)
+    there = bodies != np.uint64(mapping.UNSET)
+    return (svs, bodies) if there.all() else (svs[there], bodies[there])
+
+
+def _newest_entries(txn: ReadTxn, instance_id: int, view: View) -> tuple[Labels, Labels]:
     prefix = instance_key(instance_id, mapping.ENTRIES)
     svs, bodies, stamps = [], [], []
     done = b""

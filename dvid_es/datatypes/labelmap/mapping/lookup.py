@@ -1,7 +1,8 @@
 """Which body a supervoxel belongs to: rows of changes, runs of large posted mappings, identity.
 
 An entry may say anything: also identity, which ends an inherited entry, and 0 for an id that is no
-supervoxel any more. The newest entry that a view sees counts; without one a supervoxel is itself.
+supervoxel any more. The newest entry that a view sees counts; without one a supervoxel is itself. An
+entry of `UNSET` says that there is none any more, as before the mutation that was undone.
 
 Source: SVMap in datatype/labelmap/vmap.go (janelia-flyem/dvid), which follows first parents only; here
 the nearest ancestor over all parents counts, as for everything else.
@@ -25,6 +26,9 @@ from dvid_es.versions import View, split_suffix
 
 ENTRIES = 82
 """Kind of the rows that hold one entry each."""
+
+UNSET = 2**64 - 1
+"""In place of a body: no entry. No body may have this label."""
 
 Labels = NDArray[np.uint64]
 Found = NDArray[np.bool_]
@@ -93,6 +97,9 @@ class Mapping:
             distinct, places = np.unique(labels[doubtful], return_inverse=True)
             settled, _ = lookup_rows(self._txn, self._instance_id, self._view, distinct)
             out[doubtful] = settled[places]
+        unset = out == np.uint64(UNSET)
+        if unset.any():
+            out[unset], stamps[unset] = labels[unset], 0
         out[labels == 0] = 0
         return out, stamps > 0
 
@@ -131,8 +138,9 @@ def lookup_rows(
             for run, (there, bodies) in zip(runs, hits, strict=True)
             if there[place]
         ]
-        if candidates:
-            out[place] = choose(candidates, view)
+        body = choose(candidates, view) if candidates else UNSET
+        if body != UNSET:
+            out[place] = body
             found[place] = True
     out[svs == 0] = 0
     return out, found
@@ -159,6 +167,7 @@ def earlier_bodies(txn: ReadTxn, instance_id: int, view: View, sv: int) -> list[
         if there[0]:
             found[int(bodies[0])] = None
     found.pop(0, None)
+    found.pop(UNSET, None)
     return list(found)
 
 

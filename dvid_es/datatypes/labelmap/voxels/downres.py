@@ -168,19 +168,28 @@ def fold_levels(
             key = memo_key(shape_zyx, octants, b"" if replaced is None else digest(replaced))
             stored = MEMO.take(key)
             if stored is None:
-                stored = _derive(txn.bulk, changed, children, replaced, shape_zyx)
+                stored = derive(txn.bulk, changed, children, replaced, shape_zyx)
             derived.append(stored)
         blocks.put_blocks(txn, record, above, parents.coords_zyx, derived)
         coords_zyx, changed = parents.coords_zyx, derived
 
 
-def _derive(
+def derive(
     fetch: Callable[[Bulk], bytes],
     changed: Sequence[Bulk],
     children: Sequence[int],
     replaced: Bulk | None,
     shape_zyx: Triple,
 ) -> bytes:
+    """Return the stored form of one block.
+
+    Args:
+        fetch: returns the bytes of a bulk value.
+        changed: stored blocks of the scale above.
+        children: which of them is in each of the 8 octants, -1 where nothing changed.
+        replaced: the block that keeps these octants.
+        shape_zyx: shape of all of them.
+    """
     octants = [
         storedblock.load(fetch(changed[child])) if child >= 0 else None for child in children
     ]
