@@ -10,6 +10,7 @@ KERNEL_MODULES = (
     "fnv",
     "labelblock_kernels",
     "labelindex_kernels",
+    "labellz4_kernels",
     "labelremap",
     "murmur",
     "neuroglancer_kernels",

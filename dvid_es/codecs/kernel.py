@@ -20,6 +20,7 @@ u8 = types.Array(types.uint8, 1, "C", readonly=True)
 i32 = types.Array(types.int32, 1, "C", readonly=True)
 i32_2d = types.Array(types.int32, 2, "C", readonly=True)
 i64 = types.Array(types.int64, 1, "C", readonly=True)
+u16 = types.Array(types.uint16, 1, "C", readonly=True)
 u32 = types.Array(types.uint32, 1, "C", readonly=True)
 u64 = types.Array(types.uint64, 1, "C", readonly=True)
 u8_out = types.Array(types.uint8, 1, "C")
@@ -129,6 +130,19 @@ def copy_bytes(typingctx: Any, source: Any, start: Any, out: Any, at: Any, lengt
 
 
 @intrinsic
+def fill_bytes(typingctx: Any, out: Any, at: Any, length: Any, value: Any) -> Any:
+    """Set out[at : at + length], bytes, to one value."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to = _pointer(context, builder, signature.args[0], args[0], args[1], _BYTE)
+        byte = builder.trunc(args[3], _BYTE)
+        cgutils.memset(builder, to, args[2], byte)
+        return context.get_dummy_value()
+
+    return types.none(out, types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
 def trailing_zeros(typingctx: Any, value: Any) -> Any:
     """Return the number of zero bits below the lowest set bit of a u64; 64 for 0."""
 
@@ -149,7 +163,7 @@ def bit_count(typingctx: Any, value: Any) -> Any:
 
 
 def _splat(builder: Any, value: Any) -> Any:
-    empty = ir.Constant(_ROW, ir.Undefined)
+    empty = ir.Constant(ir.VectorType(value.type, 8), ir.Undefined)
     vector = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(vector, empty, ir.Constant(_LANES, [0] * 8))
 
@@ -220,20 +234,28 @@ def unpack_pairs(typingctx: Any, word: Any, bits: Any, values: Any, at: Any) -> 
 
 @intrinsic
 def blend8(typingctx: Any, word: Any, bits: Any, table: Any, labels: Any, at: Any) -> Any:
-    """Write 8 of the first four labels of a table, named by values of 1 or 2 bits as `unpack8`."""
+    """Write 8 of the first four entries of a table, named by values of 1 or 2 bits as `unpack8`.
+
+    table and labels are both uint64, or both uint16, or both uint8.
+    """
+    assert table.dtype == labels.dtype, "entries are copied as they are"
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        element = ir.IntType(table.dtype.bitwidth)
+        lanes = ir.VectorType(element, 8)
         row = _unpack(builder, args[0], args[1])
-        first = _pointer(context, builder, signature.args[2], args[2], ir.Constant(_WORD, 0), _WORD)
-        chosen = _splat(builder, builder.load(first, align=8))
-        for value in (1, 2, 3):
+        row = row if lanes == _ROW else builder.trunc(row, lanes)
+        entries = []
+        for value in range(4):
             index = ir.Constant(_WORD, value)
-            entry = _pointer(context, builder, signature.args[2], args[2], index, _WORD)
-            label = _splat(builder, builder.load(entry, align=8))
-            same = builder.icmp_unsigned("==", row, ir.Constant(_ROW, [value] * 8))
-            chosen = builder.select(same, label, chosen)
-        place = _pointer(context, builder, signature.args[3], args[3], args[4], _ROW)
-        builder.store(chosen, place, align=8)
+            at = _pointer(context, builder, signature.args[2], args[2], index, element)
+            entries.append(_splat(builder, builder.load(at, align=element.width // 8)))
+        chosen = entries[0]
+        for value in (1, 2, 3):
+            same = builder.icmp_unsigned("==", row, ir.Constant(lanes, [value] * 8))
+            chosen = builder.select(same, entries[value], chosen)
+        place = _pointer(context, builder, signature.args[3], args[3], args[4], lanes)
+        builder.store(chosen, place, align=element.width // 8)
         return context.get_dummy_value()
 
     return types.none(types.uint64, types.int64, table, labels, types.int64), generate
@@ -280,11 +302,27 @@ def vote64(typingctx: Any, voxels: Any, best: Any) -> Any:
 
 @intrinsic
 def fill8(typingctx: Any, labels: Any, offset: Any, label: Any) -> Any:
-    """Set labels[offset : offset + 8] to one u64."""
+    """Set labels[offset : offset + 8], uint64, uint16 or uint8, to one value."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        at = _pointer(context, builder, signature.args[0], args[0], args[1], _ROW)
-        builder.store(_splat(builder, args[2]), at, align=8)
+        lanes = ir.VectorType(ir.IntType(labels.dtype.bitwidth), 8)
+        at = _pointer(context, builder, signature.args[0], args[0], args[1], lanes)
+        builder.store(_splat(builder, args[2]), at, align=labels.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.none(labels, types.int64, types.uint64), generate
+    return types.none(labels, types.int64, labels.dtype), generate
+
+
+@intrinsic
+def same64(typingctx: Any, values: Any, first: Any, second: Any) -> Any:
+    """Return 64 bits: bit k is set where values[first + k] == values[second + k]: u8 or u16."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        lanes = ir.VectorType(ir.IntType(values.dtype.bitwidth), 64)
+        rows = []
+        for start in args[1:]:
+            at = _pointer(context, builder, signature.args[0], args[0], start, lanes)
+            rows.append(builder.load(at, align=1))
+        return builder.bitcast(builder.icmp_unsigned("==", *rows), _WORD)
+
+    return types.uint64(values, types.int64, types.int64), generate

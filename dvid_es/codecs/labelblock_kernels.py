@@ -15,6 +15,7 @@ from dvid_es.codecs.kernel import (
     fill8,
     helper,
     i32_2d,
+    inlined,
     kernel,
     load16,
     load32,
@@ -26,6 +27,9 @@ from dvid_es.codecs.kernel import (
     store64_be,
     trailing_zeros,
     u8,
+    u8_out,
+    u16,
+    u16_out,
     u64,
     u64_out,
     unpack8,
@@ -132,34 +136,17 @@ def check(data, subblocks, labels):
     return values
 
 
-@helper
+@inlined
 def paste_row(word, bits, labels, out, at):
     """Write the 8 labels of one row of values of at most 8 bits."""
-    if bits < 3:
-        blend8(word, bits, labels, out, at)
-        return
     mask = np.uint64((1 << bits) - 1)
     for k in range(8):
         out[at + k] = labels[np.int64(word >> np.uint64(64 - bits * (k + 1)) & mask)]
 
 
-@kernel(
-    types.void(
-        u8, u64, types.UniTuple(types.int64, 6), u64_out, types.int64, types.int64, types.int64
-    )
-)
-def paste(data, table, box, out, origin, stride_z, stride_y):
-    """Write the labels of a box of the block into a larger volume.
-
-    Args:
-        data: the block.
-        table: the labels to use in place of its own.
-        box: z0, z1, y0, y1, x0, x1 in voxels of the block, half-open, not empty.
-        out: flat volume.
-        origin: position in it of the block's first voxel, which may lie outside.
-        stride_z: voxels between slices of the volume.
-        stride_y: voxels between its rows.
-    """
+@helper
+def paste_box(data, table, box, out, origin, stride_z, stride_y):
+    """Write the entries of `table` that a box of the block names, as `paste` does."""
     z0, z1, y0, y1, x0, x1 = box
     gx, gy, gz = load32(data, 0), load32(data, 4), load32(data, 8)
     subblocks = gx * gy * gz
@@ -170,7 +157,7 @@ def paste(data, table, box, out, origin, stride_z, stride_y):
     if not solid:
         for s in range(subblocks):
             values += 4 * load16(data, counts + 2 * s)
-    labels = np.empty(512, np.uint64)
+    labels = np.empty(512, out.dtype)
     unpacked = np.empty(512, np.int64)
     s = 0
     for sz in range(0, gz * 8, 8):
@@ -190,27 +177,63 @@ def paste(data, table, box, out, origin, stride_z, stride_y):
                         for i in range(count):
                             labels[i] = table[load32(data, index + 4 * i)]
                     corner = origin + sz * stride_z + sy * stride_y + sx
-                    whole = xa == 0 and xb == 8
-                    if bits == 9 or (bits > 0 and not whole):
-                        unpack(data, values, bits, unpacked)
-                    for z in range(za, zb):
-                        for y in range(ya, yb):
-                            at = corner + z * stride_z + y * stride_y
-                            if whole and bits == 0:
-                                fill8(out, at, labels[0])
-                            elif whole and bits < 9:
-                                row = load_row(data, values + (z * 8 + y) * bits)
-                                paste_row(row, bits, labels, out, at)
-                            elif bits == 0:
+                    if xa == 0 and xb == 8 and bits == 0:
+                        for z in range(za, zb):
+                            for y in range(ya, yb):
+                                fill8(out, corner + z * stride_z + y * stride_y, labels[0])
+                    elif xa == 0 and xb == 8 and bits < 9:
+                        # The last row of a block may end less than 8 bytes before its end.
+                        inside = values + 63 * bits + 8 <= len(data)
+                        for z in range(za, zb):
+                            for y in range(ya, yb):
+                                at = values + (z * 8 + y) * bits
+                                row = load64_be(data, at) if inside else load_row(data, at)
+                                at = corner + z * stride_z + y * stride_y
+                                if bits < 3:
+                                    blend8(row, bits, labels, out, at)
+                                else:
+                                    paste_row(row, bits, labels, out, at)
+                    else:
+                        if bits > 0:
+                            unpack(data, values, bits, unpacked)
+                        for z in range(za, zb):
+                            for y in range(ya, yb):
+                                at = corner + z * stride_z + y * stride_y
                                 for x in range(xa, xb):
-                                    out[at + x] = labels[0]
-                            else:
-                                for x in range(xa, xb):
-                                    out[at + x] = labels[unpacked[z * 64 + y * 8 + x]]
+                                    name = unpacked[z * 64 + y * 8 + x] if bits > 0 else 0
+                                    out[at + x] = labels[name]
                 if not solid:
                     index += 4 * count
                     values += 64 * bits
                 s += 1
+
+
+_box = types.UniTuple(types.int64, 6)
+
+
+@kernel(types.void(u8, u64, _box, u64_out, types.int64, types.int64, types.int64))
+def paste(data, table, box, out, origin, stride_z, stride_y):
+    """Write the labels of a box of the block into a larger volume.
+
+    Args:
+        data: the block.
+        table: the labels to use in place of its own.
+        box: z0, z1, y0, y1, x0, x1 in voxels of the block, half-open, not empty.
+        out: flat volume.
+        origin: position in it of the block's first voxel, which may lie outside.
+        stride_z: voxels between slices of the volume.
+        stride_y: voxels between its rows.
+    """
+    paste_box(data, table, box, out, origin, stride_z, stride_y)
+
+
+@kernel(
+    types.void(u8, u8, _box, u8_out, types.int64, types.int64, types.int64),
+    types.void(u8, u16, _box, u16_out, types.int64, types.int64, types.int64),
+)
+def paste_names(data, names, box, out, origin, stride_z, stride_y):
+    """Write like `paste`, with a short name for each entry of the table; 0 is that of label 0."""
+    paste_box(data, names, box, out, origin, stride_z, stride_y)
 
 
 @helper

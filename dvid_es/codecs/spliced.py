@@ -110,8 +110,12 @@ def last_sequence(data):
 def lz4_part(data: Buffer) -> Lz4Part:
     """Return a part of an LZ4 block."""
     block = lz4_block_compress(data)
-    at, literals = _literals(block, 0)
-    return Lz4Part(block, (at, literals), last_sequence(np.frombuffer(block, np.uint8)), len(data))
+    return lz4_part_of(block, last_sequence(np.frombuffer(block, np.uint8)), len(data))
+
+
+def lz4_part_of(block: bytes, last: int, length: int) -> Lz4Part:
+    """Return a block of `length` bytes of content, whose last sequence begins at `last`, as a part."""
+    return Lz4Part(block, _literals(block, 0), last, length)
 
 
 class Lz4Joiner:

@@ -18,6 +18,7 @@ from dvid_es.codecs import (
     downres,
     labelblock,
     labelindex,
+    labellz4,
     messages_pb2,
     neuroglancer,
     rle,
@@ -63,6 +64,8 @@ def use_block(data: memoryview) -> None:
     z, y, x = volume.shape
     out = np.empty((z - 1, y + 3, x), np.uint64)
     labelblock.decode_into(data, None, (0, 0, 0), out, (1, 2, 3))
+    table = labelblock.table(data)
+    labellz4.compress([data], table, [0, len(table)], [(1, 2, 3)], (0, 0, 0), out.shape)
     labelblock.counts(data)
     points = np.indices(volume.shape, np.int32).reshape(3, -1).T[::61].copy()
     labelblock.labels_at(data, points)

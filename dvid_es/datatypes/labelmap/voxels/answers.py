@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from dvid_es.http.node import OCTETS, PIECE_BYTES, NodeRequest, octets
 
@@ -15,8 +15,20 @@ Buffer = bytes | memoryview
 Part = Callable[[], Any]
 """Makes some of an answer, in a thread: buffers that nobody changes any more, or what a joiner takes."""
 
+
+class Lent(NamedTuple):
+    """A part of an answer in memory that is used again when its bytes are on their way."""
+
+    data: memoryview
+    give_back: Callable[[], None]
+
+
 FIRST_BYTES = 4096
 """Of a long body these go out with the head."""
+
+LOW_BYTES = 16 << 10
+HIGH_BYTES = 64 << 10
+"""How many bytes the transport holds before it asks to wait: Sanic's own limits."""
 
 AHEAD = 2
 """Parts in the making while one is sent."""
@@ -35,9 +47,9 @@ class Joiner(Protocol):
 class Plain:
     """Parts that are lists of buffers already."""
 
-    def add(self, part: Sequence[Buffer]) -> Sequence[Buffer]:
+    def add(self, part: Sequence[Buffer] | Lent) -> Sequence[Buffer]:
         """Return them."""
-        return part
+        return (part.data,) if isinstance(part, Lent) else part
 
     def end(self) -> Sequence[Buffer]:
         """Return nothing more."""
@@ -114,7 +126,8 @@ async def send_parts(
 
     for _ in range(AHEAD):
         start()
-    pieces = joiner.add(await ahead.popleft()) if ahead else ()
+    part = await ahead.popleft() if ahead else ()
+    pieces = joiner.add(part)
     known = {} if length is None else {"content-length": str(length)}
     response = await request.raw.respond(
         status=200,
@@ -124,11 +137,15 @@ async def send_parts(
     try:
         while True:
             start()
-            for piece in _cut(pieces):
-                await response.send(piece)
+            if isinstance(part, Lent):
+                await _send_lent(request, response, part)
+            else:
+                for piece in _cut(pieces):
+                    await response.send(piece)
             if not ahead:
                 break
-            pieces = joiner.add(await ahead.popleft())
+            part = await ahead.popleft()
+            pieces = joiner.add(part)
         for piece in _cut(joiner.end()):
             await response.send(piece)
         await response.eof()
@@ -138,6 +155,20 @@ async def send_parts(
     finally:
         for task in ahead:
             task.cancel()  # type: ignore[attr-defined]
+
+
+async def _send_lent(request: NodeRequest, response: Any, part: Lent) -> None:
+    """Send a part without a copy; its memory goes back when the network has taken all of it.
+
+    If the client hangs up the memory is not given back: the network may still look at it.
+    """
+    transport: Any = request.raw.transport
+    # With these limits, writing is paused for as long as any byte is left.
+    transport.set_write_buffer_limits(high=0)
+    await response.send(part.data)
+    await transport.get_protocol().send(b"")
+    transport.set_write_buffer_limits(low=LOW_BYTES, high=HIGH_BYTES)
+    part.give_back()
 
 
 def _cut(pieces: Sequence[Buffer]) -> Iterator[Buffer]:

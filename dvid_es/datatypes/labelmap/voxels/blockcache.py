@@ -1,4 +1,4 @@
-"""Inflated blocks that point look-ups met lately, found by the digest of what is stored.
+"""Inflated blocks that points, bodies and small boxes needed lately, found by the digest of what is stored.
 
 A digest names the content, so an entry is never out of date, whatever is written meanwhile.
 """
@@ -18,6 +18,10 @@ class BlockCache:
         self._bytes = 0
         self._kept: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __contains__(self, digest: bytes) -> bool:
+        """Say whether a block is here."""
+        return digest in self._kept
 
     def get(self, digest: bytes) -> bytes | None:
         """Return a block, or None if it is not here."""

@@ -34,7 +34,7 @@ _make_ref = PackRef._make
 _COORD = struct.Struct(">3I")
 _OCTANTS = np.array([(i >> 2, i >> 1 & 1, i & 1) for i in range(8)], np.int32)
 _FEW = 32
-"""For fewer blocks than this, numpy takes longer to begin than Python to finish."""
+"""For so many blocks or fewer, numpy takes longer to begin than Python to finish."""
 
 _DIRECT_MAX = 2048
 """Boxes of up to so many blocks are looked up one by one, larger ones are walked."""
@@ -127,12 +127,16 @@ def find_box(
 
     The cost follows the blocks that are there, not the size of the box.
     """
-    limit = Box((-COORD_MAX,) * 3, (COORD_MAX + 1,) * 3)
-    start = tuple(max(a, b) for a, b in zip(box.start_zyx, limit.start_zyx, strict=True))
-    stop = tuple(min(a, b) for a, b in zip(box.stop_zyx, limit.stop_zyx, strict=True))
-    box = Box(start, stop)  # type: ignore[arg-type]
-    if any(a >= b for a, b in zip(start, stop, strict=True)):
-        return np.empty((0, 3), np.int32), []
+    (z0, y0, x0), (z1, y1, x1) = box
+    low, high = -COORD_MAX, COORD_MAX + 1
+    if min(z0, y0, x0) < low or max(z1, y1, x1) > high:
+        start = max(z0, low), max(y0, low), max(x0, low)
+        stop = min(z1, high), min(y1, high), min(x1, high)
+        box = Box(start, stop)
+        if any(a >= b for a, b in zip(start, stop, strict=True)):
+            return np.empty((0, 3), np.int32), []
+    if box.volume <= _FEW and (view.linear or not scale):
+        return _find_few(txn, instance_id, scale, box, view)
     if box.volume <= _DIRECT_MAX:
         coords = all_coords(box)
         values = find_list(txn, instance_id, scale, coords, view)
@@ -141,10 +145,21 @@ def find_box(
     return _walk_box(txn, instance_key(instance_id, BLOCKS) + bytes((scale,)), box, view)
 
 
+def _find_few(
+    txn: ReadTxn, instance_id: int, scale: int, box: Box, view: View
+) -> tuple[Coords, list[Bulk]]:
+    prefix = instance_key(instance_id, BLOCKS) + bytes((scale,))
+    pack = _COORD.pack
+    points = list(box.points())
+    row_keys = [prefix + pack(z + SIGN, y + SIGN, x + SIGN) for z, y, x in points]
+    values = read_many(txn, row_keys, view)
+    there = [place for place, value in enumerate(values) if value is not None]
+    coords = np.array([points[place] for place in there], np.int32).reshape(-1, 3)
+    return coords, [unpack_value(values[place]) for place in there]  # type: ignore[arg-type]
+
+
 def all_coords(box: Box) -> Coords:
     """Return all coordinates of a box as int32[n, 3], Z slowest."""
-    if box.volume <= _FEW:
-        return np.array(list(box.points()), np.int32).reshape(-1, 3)
     sides = [np.arange(a, b, dtype=np.int32) for a, b in zip(*box, strict=True)]
     return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
 

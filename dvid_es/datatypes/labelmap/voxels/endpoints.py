@@ -11,7 +11,6 @@ from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import blocks, ingest
 from dvid_es.datatypes.labelmap.voxels import reads as reads_voxels
 from dvid_es.datatypes.labelmap.voxels import requests as parse
-from dvid_es.datatypes.labelmap.voxels import volumes as volume_reads
 from dvid_es.datatypes.labelmap.voxels.answers import (
     Part,
     in_threads,
@@ -20,9 +19,10 @@ from dvid_es.datatypes.labelmap.voxels.answers import (
     spans,
 )
 from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, PointRead
+from dvid_es.datatypes.labelmap.voxels.volumes import VolumeAnswer
 from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Box
-from dvid_es.http.node import NodeRequest, empty, raw_json
+from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
 
 STREAMED_BLOCKS = 64
 """Blocks of one part of a stream."""
@@ -52,6 +52,10 @@ def _found(request: NodeRequest, coords: Any, found: Any, supervoxels: bool) -> 
     return chosen
 
 
+def _svs(request: NodeRequest) -> bool:
+    return request.flag("supervoxels")
+
+
 def find_box(request: NodeRequest, scale: int, box: Box, supervoxels: bool) -> BlockSet:
     """Return the blocks that cover a box of voxels; the request's transaction may end then."""
     covering = box.blocks(block_shape(request.instance))
@@ -61,7 +65,7 @@ def find_box(request: NodeRequest, scale: int, box: Box, supervoxels: bool) -> B
 
 async def _find(request: NodeRequest, scale: int, box: Box) -> BlockSet:
     """Find the blocks of a box: few of them at once, as the way to a thread takes longer."""
-    supervoxels = request.flag("supervoxels")
+    supervoxels = _svs(request)
     few = box.blocks(block_shape(request.instance)).volume <= AT_ONCE_BLOCKS
     if few and request.view.linear:
         return find_box(request, scale, box, supervoxels)
@@ -72,13 +76,13 @@ def _find_list(request: NodeRequest, scale: int, coords: Any) -> BlockSet:
     found = blocks.find_list(request.txn, request.instance.id, scale, coords, request.view)
     there = [place for place, block in enumerate(found) if block is not None]
     chosen = [found[place] for place in there]
-    return _found(request, coords[there], chosen, request.flag("supervoxels"))
+    return _found(request, coords[there], chosen, _svs(request))
 
 
 # -- raw -------------------------------------------------------------------------------------
 
 
-async def get_volume(request: NodeRequest) -> Any:
+def get_volume(request: NodeRequest) -> Any:
     """Answer a box of voxels: GET raw or isotropic of shape 0_1_2."""
     box = parse.limit_voxels(parse.parse_box(*request.words[1:3]))
     compression = parse.parse_compression(request, parse.READ_COMPRESSIONS)
@@ -86,12 +90,33 @@ async def get_volume(request: NodeRequest) -> Any:
     parse.refuse_roi(request)
     if compression.startswith("google") and any(side % 8 for side in box.shape_zyx):
         raise InvalidRequest(f"compression={compression} needs sides that are multiples of 8")
+    small = compression == "lz4" or 8 * box.volume <= PIECE_BYTES
+    if small and _may_be_quick(request, box):
+        answer = VolumeAnswer(find_box(request, scale, box, _svs(request)), box, compression)
+        if answer.is_quick:
+            return octets(bytes(answer.whole()))
+    return _send_volume(request, scale, box, compression)
+
+
+def _may_be_quick(request: NodeRequest, box: Box) -> bool:
+    """Say whether an answer may be made on the event loop, without a word to anybody.
+
+    Alone, that is fastest; side by side, threads can share the processors.
+    """
+    few = box.blocks(block_shape(request.instance)).volume <= AT_ONCE_BLOCKS
+    waits = request.args.get("throttle") in ("on", "true")
+    return few and not waits and request.server.monitor.active <= 1 and request.view.linear
+
+
+async def _send_volume(request: NodeRequest, scale: int, box: Box, compression: str) -> Any:
     found = await _find(request, scale, box)
     request.finish()
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else {}
-    answer = volume_reads.VolumeAnswer(found, box, compression)
-    if volume_reads.is_small(box):
-        return await send_whole(request, await request.in_thread(answer.whole), headers=headers)
+    answer = VolumeAnswer(found, box, compression)
+    if answer.is_small:
+        here = answer.is_quick and request.server.monitor.active <= 1
+        body = answer.whole() if here else await request.in_thread(answer.whole)
+        return await send_whole(request, body, headers=headers)
     return await send_parts(request, answer.parts(), headers, answer.length, answer.joiner())
 
 
@@ -111,12 +136,20 @@ async def post_raw(request: NodeRequest) -> Any:
 # -- blocks ----------------------------------------------------------------------------------
 
 
-async def get_blocks(request: NodeRequest) -> Any:
+def get_blocks(request: NodeRequest) -> Any:
     """Stream the stored blocks of a box."""
     words = parse.need_words(request, 2, f"{request.path} needs size and offset")
     box = parse.need_aligned(parse.parse_box(words[0], words[1]), block_shape(request.instance))
     compression = parse.parse_compression(request, parse.BLOCK_COMPRESSIONS, "lz4")
     scale = parse.parse_scale(request)
+    if compression == "blocks" and _may_be_quick(request, box):
+        found = find_box(request, scale, box, _svs(request))
+        if found.stored_bytes <= PIECE_BYTES:
+            return octets(found.stream(compression))
+    return _get_blocks(request, scale, box, compression)
+
+
+async def _get_blocks(request: NodeRequest, scale: int, box: Box, compression: str) -> Any:
     found = await _find(request, scale, box)
     return await _send_blocks(request, found, compression)
 
@@ -170,8 +203,9 @@ async def post_ingest(request: NodeRequest) -> Any:
 # Their bodies may be buffers instead of bytes: see receive.py.
 for _handler in (post_raw, post_blocks, post_ingest):
     _handler.takes_buffer = True  # type: ignore[attr-defined]
-for _handler in (post_raw, get_blocks, post_blocks):
+for _handler in (post_raw, post_blocks):
     _handler.throttled = True  # type: ignore[attr-defined]
+get_blocks.throttled = get_blocks.quick = True  # type: ignore[attr-defined]
 
 
 # -- points ----------------------------------------------------------------------------------
@@ -210,7 +244,7 @@ async def _labels(request: NodeRequest, points: Any) -> Any:
     coords = read.coords_zyx
     find = partial(blocks.find_list, request.txn, request.instance.id, scale, coords, request.view)
     found = await request.in_thread(find) if many else find()
-    mapping = _mapping(request, request.flag("supervoxels"))
+    mapping = _mapping(request, _svs(request))
     packs = request.stream.packs
     tasks = [(packs, found, start, stop) for start, stop in spans(len(coords), POINT_BLOCKS)]
     if len(tasks) > 1:

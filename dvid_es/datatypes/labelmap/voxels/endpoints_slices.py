@@ -27,25 +27,28 @@ Paint = Callable[[Any], Any]
 """Makes pixels of labels."""
 
 
-async def get_raw(request: NodeRequest) -> Any:
+def get_raw(request: NodeRequest) -> Any:
     """Answer voxels: a box, or a picture of a slice that carries the labels."""
     words = parse.need_words(request, 3, f"raw {_USAGE}")
     plane = parse.parse_shape(words[0])
     if plane == parse.VOLUME:
-        return await _send_volume(request)
+        return _answer_volume(request)
     wanted = slices.parse_slice(plane, words[1], words[2])
-    return await _send_picture(request, wanted, slices.label_pixels, request.flag("supervoxels"))
+    return _send_picture(request, wanted, slices.label_pixels, request.flag("supervoxels"))
 
 
-async def get_isotropic(request: NodeRequest) -> Any:
+def get_isotropic(request: NodeRequest) -> Any:
     """Answer a picture with square pixels; three dimensions are not resampled."""
     words = parse.need_words(request, 3, f"isotropic {_USAGE}")
     plane = parse.parse_shape(words[0])
     if plane == parse.VOLUME:
-        return await _send_volume(request)
+        return _answer_volume(request)
     voxel_size = request.instance.settings["VoxelSize"]
     wanted = slices.parse_slice(plane, words[1], words[2], voxel_size)
-    return await _send_picture(request, wanted, slices.label_pixels, request.flag("supervoxels"))
+    return _send_picture(request, wanted, slices.label_pixels, request.flag("supervoxels"))
+
+
+get_raw.quick = True  # type: ignore[attr-defined]
 
 
 async def get_pseudocolor(request: NodeRequest) -> Any:
@@ -63,10 +66,14 @@ async def refuse_pseudocolor(request: NodeRequest) -> Any:
     raise InvalidRequest("pseudocolor can only be read: write voxels with POST raw")
 
 
-async def _send_volume(request: NodeRequest) -> Any:
+def _answer_volume(request: NodeRequest) -> Any:
     """Answer a box of voxels, which can be throttled; pictures never wait, as in DVID."""
-    if request.args.get("throttle") not in ("on", "true"):
-        return await endpoints_voxels.get_volume(request)
+    if request.args.get("throttle") in ("on", "true"):
+        return _throttled_volume(request)
+    return endpoints_voxels.get_volume(request)
+
+
+async def _throttled_volume(request: NodeRequest) -> Any:
     with request.server.monitor.throttle():
         return await endpoints_voxels.get_volume(request)
 

@@ -3,14 +3,15 @@
 Labels are mapped in the label tables of blocks, never voxel by voxel.
 """
 
+import struct
 from collections.abc import Sequence
-from itertools import accumulate
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.codecs import labelblock, neuroglancer, storedblock
+from dvid_es.codecs import labelblock, labellz4, neuroglancer, storedblock
 from dvid_es.codecs.compression import gzip_compress, lz4_block_compress
 from dvid_es.datatypes.labelmap.mapping.lookup import Mapping
 from dvid_es.datatypes.labelmap.voxels import blocks
@@ -24,6 +25,9 @@ from dvid_es.versions import View
 
 Coords = NDArray[np.int32]
 Labels = NDArray[np.uint64]
+
+_FRAME = struct.Struct("<3iI")
+"""In front of each block of a stream: its coordinate, X first, and its length."""
 
 
 class FixedMapping:
@@ -99,27 +103,106 @@ class BlockSet:
         if compression == "blocks":
             return self.gzip_stream()
         pieces: list[bytes] = []
-        coords_xyz = np.ascontiguousarray(self.coords_zyx[:, ::-1], "<i4")
+        loaded = self.load()
         out = np.empty(self.shape_zyx, np.uint64)
-        for block, xyz in zip(self.label_blocks(), coords_xyz, strict=True):
-            payload = compressed(labelblock.decode(block, out=out), compression)
-            pieces += (xyz.tobytes(), len(payload).to_bytes(4, "little"), payload)
+        for place, (z, y, x) in enumerate(self.coords_zyx.tolist()):
+            payload = _payload(loaded.one(place), compression, out)
+            pieces += (_FRAME.pack(x, y, z, len(payload)), payload)
         return b"".join(pieces)
 
     def pieces(self, compression: str) -> tuple[bytes]:
         """Return `stream` as a part of an answer."""
         return (self.stream(compression),)
 
+    @property
+    def uncached(self) -> int:
+        """How many of the blocks were not read lately and have to be fetched and inflated."""
+        return sum(
+            isinstance(block, PackRef) and block.digest not in CACHE for block in self._found
+        )
+
+    def load(self, *, keep: bool = False) -> "Loaded":
+        """Return the label blocks, with the tables to read them by.
+
+        Args:
+            keep: read lately or to be read again soon: take and leave them in the cache.
+        """
+        if keep:
+            label_blocks = _inflated(self._packs, self._found)
+        else:
+            label_blocks = [storedblock.load(one) for one in fetch(self._packs, self._found)]
+        own = [labelblock.table(block) for block in label_blocks]
+        starts = [0, *accumulate(map(len, own))]
+        tables = own[0] if len(own) == 1 else np.concatenate([np.empty(0, np.uint64), *own])
+        if self._mapping is not None:
+            tables = np.ascontiguousarray(self._mapping.map(tables), np.uint64)
+        return Loaded(label_blocks, tables, starts, self.shape_zyx, self.coords_zyx)
+
     def label_blocks(self) -> list[bytes]:
         """Return the label blocks, with mapped tables."""
-        stored = fetch(self._packs, self._found)
-        batch = storedblock.StoredBatch.of(stored)
-        tables = self._mapped(batch)
-        bounds = batch.table_starts.tolist()
+        loaded = self.load()
+        if self._mapping is None:
+            return loaded.blocks
         return [
-            storedblock.load(one, tables[a:b])
-            for one, a, b in zip(stored, bounds[:-1], bounds[1:], strict=True)
+            labelblock.with_table(block, loaded.tables[a:b])
+            for block, (a, b) in zip(loaded.blocks, pairwise(loaded.table_starts), strict=True)
         ]
+
+
+class Loaded(NamedTuple):
+    """Label blocks of one scale in memory."""
+
+    blocks: list[bytes]
+    tables: Labels
+    """What the blocks are read by in place of their own tables, behind each other."""
+
+    table_starts: list[int]
+    """Where the table of each begins, and where the last one ends."""
+
+    shape_zyx: Triple
+    coords_zyx: Coords
+
+    def one(self, place: int) -> "Loaded":
+        """Return one of the blocks alone."""
+        a, b = self.table_starts[place : place + 2]
+        coords = self.coords_zyx[place : place + 1]
+        return Loaded([self.blocks[place]], self.tables[a:b], [0, b - a], self.shape_zyx, coords)
+
+    @property
+    def starts_zyx(self) -> list[Triple]:
+        """Where the first voxel of each block is."""
+        z, y, x = self.shape_zyx
+        return [(a * z, b * y, c * x) for a, b, c in self.coords_zyx.tolist()]
+
+    def decode(self, box: Box, out: Labels) -> None:
+        """Write the voxels that blocks share with a box into it; others stay as they are."""
+        bounds = pairwise(self.table_starts)
+        for block, start, (a, b) in zip(self.blocks, self.starts_zyx, bounds, strict=True):
+            labelblock.decode_into(block, self.tables[a:b], start, out, box.start_zyx)
+
+    def read(self, box: Box, out: Labels | None = None) -> Labels:
+        """Return a box of voxels as uint64[Z, Y, X], in `out` if given; what is not stored is 0."""
+        whole = len(self.blocks) == box.blocks(self.shape_zyx).volume
+        if out is None:
+            out = (np.empty if whole else np.zeros)(box.shape_zyx, np.uint64)
+        elif not whole:
+            out[:] = 0
+        self.decode(box, out)
+        return out
+
+    def lz4(self, box: Box) -> bytes:
+        """Return a box of voxels as an LZ4 block."""
+        found = self.lz4_found(box)
+        if found is None:
+            return compressed(self.read(box), "lz4")
+        return bytes(found.block)
+
+    def lz4_found(self, box: Box) -> labellz4.Compressed | None:
+        """Return a box of voxels as an LZ4 block; None if it has too many labels for names."""
+        starts = self.starts_zyx
+        return labellz4.compress(
+            self.blocks, self.tables, self.table_starts, starts, box.start_zyx, box.shape_zyx
+        )
 
 
 def fetch_batch(packs: Packs, found: Sequence[Bulk]) -> storedblock.StoredBatch:
@@ -140,6 +223,16 @@ def fetch(packs: Packs, found: Sequence[Bulk]) -> list[bytes]:
     refs = [block for block in found if isinstance(block, PackRef)]
     fetched = iter(packs.get_many(refs))
     return [next(fetched) if isinstance(block, PackRef) else block for block in found]
+
+
+def _payload(block: Loaded, compression: str, out: Labels) -> bytes:
+    """Return a block as GET blocks sends it; `out` is a place to decode it to."""
+    (start,) = block.starts_zyx
+    z, y, x = block.shape_zyx
+    box = Box(start, (start[0] + z, start[1] + y, start[2] + x))
+    if compression == "lz4":
+        return block.lz4(box)
+    return compressed(block.read(box, out), compression)
 
 
 def compressed(volume: Labels, compression: str) -> bytes:
@@ -167,25 +260,6 @@ def mapping_for(txn: ReadTxn, instance_id: int, view: View, supervoxels: bool) -
         return None
     mapping = Mapping.at(txn, instance_id, view)
     return None if mapping.is_empty else mapping
-
-
-def decode_box(label_blocks: Sequence[bytes], coords_zyx: Coords, box: Box, out: Labels) -> None:
-    """Write the voxels that blocks share with a box into it; others stay as they are."""
-    for block, at in zip(label_blocks, coords_zyx.tolist(), strict=True):
-        shape = labelblock.shape(block)
-        start = tuple(c * side for c, side in zip(at, shape, strict=True))
-        labelblock.decode_into(block, None, start, out, box.start_zyx)
-
-
-def read_volume(found: BlockSet, box: Box, out: Labels | None = None) -> Labels:
-    """Return a box of voxels as uint64[Z, Y, X], in `out` if given; what is not stored is 0."""
-    whole = len(found) == box.blocks(found.shape_zyx).volume
-    if out is None:
-        out = (np.empty if whole else np.zeros)(box.shape_zyx, np.uint64)
-    elif not whole:
-        out[:] = 0
-    decode_box(found.label_blocks(), found.coords_zyx, box, out)
-    return out
 
 
 class PointRead:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.codecs.murmur import colours
-from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, decode_box
+from dvid_es.datatypes.labelmap.voxels.reads import BlockSet
 from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Box
 from dvid_es.http.wire import parse_point
@@ -89,8 +89,7 @@ def _picks(pixels: int, fine: float, side: float) -> Picks:
 
 def paste(found: BlockSet, start: int, stop: int, box: Box, out: Labels) -> None:
     """Write the voxels of some blocks of a slice into uint64[Z, Y, X], which starts with zeros."""
-    part = found.part(start, stop)
-    decode_box(part.label_blocks(), part.coords_zyx, box, out)
+    found.part(start, stop).load().decode(box, out)
 
 
 def labels_shown(wanted: Slice, voxels: Labels) -> Labels:

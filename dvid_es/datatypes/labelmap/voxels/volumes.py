@@ -1,28 +1,35 @@
 """Answers to GET raw: a box of voxels in one go, or in slabs of which one is made while one is sent."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.codecs import neuroglancer
-from dvid_es.codecs.spliced import GzipJoiner, Lz4Joiner, gzip_part, lz4_part
-from dvid_es.datatypes.labelmap.voxels.answers import Joiner, Part, Plain
-from dvid_es.datatypes.labelmap.voxels.reads import (
-    BlockSet,
-    compressed,
-    decode_box,
-    read_volume,
-    segmented,
+from dvid_es.codecs import labelblock, neuroglancer
+from dvid_es.codecs.spliced import (
+    GzipJoiner,
+    GzipPart,
+    Lz4Joiner,
+    Lz4Part,
+    gzip_part,
+    lz4_part,
+    lz4_part_of,
 )
+from dvid_es.datatypes.labelmap.voxels.answers import Buffer, Joiner, Lent, Part, Plain
+from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, Loaded, compressed, segmented
 from dvid_es.geometry import Box
-from dvid_es.http.node import PIECE_BYTES
 
 SMALL_BYTES = 4 << 20
 """Voxels of up to so many bytes are answered whole."""
+
+QUICK_BYTES = 2 << 20
+"""Voxels of up to so many bytes are made on the event loop, if that is all there is to do: it takes
+longer to have a thread do it."""
+
+QUICK_BLOCKS = 8
 
 SLAB_BYTES = 8 << 20
 """Voxels of one slab of a large answer: they stay in the cache of a core."""
@@ -51,11 +58,6 @@ class _Buffers:
 _BUFFERS = _Buffers(kept_max=8)
 
 
-def is_small(box: Box) -> bool:
-    """Say whether the body of an answer is best made in one go."""
-    return 8 * box.volume <= SMALL_BYTES
-
-
 class VolumeAnswer:
     """The body of one GET raw."""
 
@@ -68,22 +70,39 @@ class VolumeAnswer:
         """Bytes of the body, if that is known before it is made."""
 
     @property
+    def is_small(self) -> bool:
+        """Whether the body is best made in one go."""
+        return 8 * self._box.volume <= SMALL_BYTES
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the body takes so little time that nobody minds to wait for it."""
+        return (
+            self._compression in ("", "lz4")
+            and 8 * self._box.volume <= QUICK_BYTES
+            and len(self._found) <= QUICK_BLOCKS
+            and self._found.uncached <= 1
+        )
+
+    @property
     def _is_one_block(self) -> bool:
         shape = self._found.shape_zyx
         aligned = self._box.is_aligned(shape) and self._box.shape_zyx == shape
         return aligned and len(self._found) == 1
 
-    def whole(self) -> Any:
+    def whole(self) -> Buffer:
         """Return the body."""
+        loaded = self._found.load(keep=self.is_small)
+        if self._compression == "lz4":
+            return loaded.lz4(self._box)
         if self._compression.startswith("google") and self._is_one_block:
-            segmentation = neuroglancer.encode_block(self._found.label_blocks()[0])
-            return segmented(segmentation, self._compression)
+            block = labelblock.with_table(loaded.blocks[0], loaded.tables)
+            return segmented(neuroglancer.encode_block(block), self._compression)
         if not self._compression:
-            volume = read_volume(self._found, self._box)
-            return memoryview(volume.reshape(-1).view(np.uint8))
+            return memoryview(loaded.read(self._box).reshape(-1).view(np.uint8))
         buffer = _BUFFERS.take(self._box.volume)
         out = buffer[: self._box.volume].reshape(self._box.shape_zyx)
-        result = compressed(read_volume(self._found, self._box, out), self._compression)
+        result = compressed(loaded.read(self._box, out), self._compression)
         _BUFFERS.give(buffer)
         return result
 
@@ -101,13 +120,13 @@ class VolumeAnswer:
 
     def parts(self) -> Iterator[Part]:
         """Return what makes the body part by part."""
-        finish = _FINISH.get(self._compression)
-        if finish is None:
+        make = _MAKERS.get(self._compression)
+        if make is None:
             yield lambda: (self.whole(),)
             return
         for row in self._rows():
             for box in _slabs(row.box):
-                yield partial(row.slab, box, finish)
+                yield partial(make, row, box)
 
     def _rows(self) -> Iterator["_Row"]:
         """Return the layers of the box that one layer of blocks holds."""
@@ -122,38 +141,57 @@ class VolumeAnswer:
 
 
 class _Row:
-    """One layer of blocks of an answer; its blocks are fetched by the first slab that needs them."""
+    """One layer of blocks of an answer; they are fetched by the first slab that needs them."""
 
     def __init__(self, found: BlockSet, box: Box) -> None:
         self._found = found
         self._lock = threading.Lock()
-        self._blocks: list[bytes] | None = None
+        self._loaded: Loaded | None = None
         self.box = box
 
-    def slab(self, box: Box, finish: Callable[[memoryview], Any]) -> Any:
+    def load(self) -> Loaded:
         with self._lock:
-            if self._blocks is None:
-                self._blocks = self._found.label_blocks()
-        buffer = _BUFFERS.take(box.volume)
-        out = buffer[: box.volume].reshape(box.shape_zyx)
-        if len(self._found) < box.blocks(self._found.shape_zyx).volume:
-            out[:] = 0
-        decode_box(self._blocks, self._found.coords_zyx, box, out)
-        result = finish(memoryview(out.reshape(-1).view(np.uint8)))
-        _BUFFERS.give(buffer)
-        return result
+            if self._loaded is None:
+                self._loaded = self._found.load()
+            return self._loaded
 
 
-def _copied(data: memoryview) -> Sequence[bytes]:
-    return [bytes(data[at : at + PIECE_BYTES]) for at in range(0, len(data), PIECE_BYTES)]
+def _decoded(row: _Row, box: Box) -> tuple[NDArray[np.uint64], memoryview]:
+    """Return the voxels of a slab as bytes, and the buffer that they are in."""
+    buffer = _BUFFERS.take(box.volume)
+    voxels = buffer[: box.volume]
+    row.load().read(box, voxels.reshape(box.shape_zyx))
+    return buffer, memoryview(voxels.view(np.uint8))
 
 
-_FINISH: dict[str, Callable[[memoryview], Any]] = {
-    "": _copied,
-    "gzip": gzip_part,
-    "lz4": lz4_part,
+def _plain_slab(row: _Row, box: Box) -> Lent:
+    buffer, voxels = _decoded(row, box)
+    return Lent(voxels, partial(_BUFFERS.give, buffer))
+
+
+def _gzip_slab(row: _Row, box: Box) -> GzipPart:
+    buffer, voxels = _decoded(row, box)
+    part = gzip_part(voxels)
+    _BUFFERS.give(buffer)
+    return part
+
+
+def _lz4_slab(row: _Row, box: Box) -> Lz4Part:
+    found = row.load().lz4_found(box)
+    if found is not None:
+        return lz4_part_of(bytes(found.block), found.last, 8 * box.volume)
+    buffer, voxels = _decoded(row, box)
+    part = lz4_part(voxels)
+    _BUFFERS.give(buffer)
+    return part
+
+
+_MAKERS: dict[str, Callable[[_Row, Box], Any]] = {
+    "": _plain_slab,
+    "gzip": _gzip_slab,
+    "lz4": _lz4_slab,
 }
-"""What is done to a slab before its buffer is used again."""
+"""What makes a slab of a large answer."""
 
 
 def _slabs(box: Box) -> Iterator[Box]:
