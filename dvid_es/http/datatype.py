@@ -64,6 +64,9 @@ class Datatype:
     syncs: frozenset[str] | None = None
     """Names of the datatypes that it may listen to; None if it never listens."""
 
+    partner: Callable[[Instance, Instance], str] = lambda *_: ""
+    """Says why an instance cannot listen to another one of these types; "" if it can."""
+
     help: str = ""
     """Text of /api/help/<name>, in our own words."""
 

@@ -68,7 +68,8 @@ async def post_tags(request: NodeRequest) -> HTTPResponse:
 async def post_sync(request: NodeRequest) -> HTTPResponse:
     """POST sync[?replace=true] {"sync"}: listen to the instances "a,b" too, or only to these."""
     instance = request.instance
-    allowed = request.server.datatypes[instance.typename].syncs
+    datatype = request.server.datatypes[instance.typename]
+    allowed = datatype.syncs
     if allowed is None:
         raise InvalidRequest(
             f'Bad API call ({request.path}) for data "{instance.name}".'
@@ -78,7 +79,8 @@ async def post_sync(request: NodeRequest) -> HTTPResponse:
     if sync is None:
         raise InvalidRequest("Could not find 'sync' value in POSTed JSON to sync request.")
     names = tuple(dict.fromkeys(name for name in sync.split(",") if name))
-    command = SetSyncs(names=names, allowed=allowed, replace=request.flag("replace"))
+    replace, partner = request.flag("replace"), datatype.partner
+    command = SetSyncs(names=names, allowed=allowed, partner=partner, replace=replace)
     await request.write(command)
     return empty()
 

@@ -1,7 +1,7 @@
 """Commands about data instances: making, tagging, syncing, naming, hiding them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,12 +110,15 @@ class SetSyncs:
     allowed: frozenset[str]
     """Names of the datatypes that it can listen to."""
 
+    partner: Callable[[Instance, Instance], str] = lambda *_: ""
+    """Says why it cannot listen to another one of these."""
+
     replace: bool = False
 
     def decide(self, context: Context) -> Decision:
         """Return the event, or none if nothing would change."""
         instance = fixed_instance(context)
-        wanted = [_partner(context.repo, instance, name, self.allowed) for name in self.names]
+        wanted = [self._partner(context.repo, instance, name) for name in self.names]
         earlier = () if self.replace else instance.syncs
         syncs = tuple(dict.fromkeys((*earlier, *wanted)))
         if syncs == instance.syncs:
@@ -125,19 +128,23 @@ class SetSyncs:
         line = f'Data instance "{instance.name}" set to sync with map[{shown}]'
         return Decision((Outcome(event=InstanceSyncsSet(syncs=syncs, line=line)),))
 
-
-def _partner(repo: Repo, instance: Instance, name: str, allowed: frozenset[str]) -> int:
-    partner = repo.names.get(name)
-    if partner is None:
-        raise InvalidRequest(f'issue with requested sync name "{name}": invalid data instance name')
-    if partner.id == instance.id:
-        raise InvalidRequest(f'data "{name}" cannot be synced with itself')
-    if partner.typename not in allowed:
-        raise InvalidRequest(
-            f'data "{instance.name}" of type {instance.typename} cannot be synced with "{name}" of'
-            f" type {partner.typename}, only with {', '.join(sorted(allowed))}"
-        )
-    return partner.id
+    def _partner(self, repo: Repo, instance: Instance, name: str) -> int:
+        """Return the number of an instance to listen to."""
+        partner = repo.names.get(name)
+        if partner is None:
+            raise InvalidRequest(
+                f'issue with requested sync name "{name}": invalid data instance name'
+            )
+        if partner.id == instance.id:
+            raise InvalidRequest(f'data "{name}" cannot be synced with itself')
+        if partner.typename not in self.allowed:
+            raise InvalidRequest(
+                f'data "{instance.name}" of type {instance.typename} cannot be synced with'
+                f' "{name}" of type {partner.typename}, only with {", ".join(sorted(self.allowed))}'
+            )
+        if problem := self.partner(instance, partner):
+            raise InvalidRequest(problem)
+        return partner.id
 
 
 def _named(repo: Repo, name: str) -> Instance:

@@ -28,10 +28,10 @@ def create(config: Mapping[str, str]) -> Created:
 
 def extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
     """Return `Extended` of info at a version."""
-    highest = maxlabel.own_max(txn, instance.id, view)
+    highest = maxlabel.all_max(txn, instance.id, view.sequence)
     return {
         **endpoints_settings.properties(txn, instance, view),
-        "MaxLabel": {} if highest is None else {str(view.version): highest},
+        "MaxLabel": {str(version): label for version, label in highest.items()},
         "MaxRepoLabel": counters.read_common(txn, instance.id).repo_max,
         "IndexedLabels": instance.settings["IndexedLabels"],
         "CountLabels": instance.settings["CountLabels"],

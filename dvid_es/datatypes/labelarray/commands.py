@@ -6,8 +6,6 @@ Source: MergeLabels, SplitLabels and SplitCoarseLabels in datatype/labelarray/mu
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from dvid_es.commands import Context, Decision, Outcome, fixed_instance
 from dvid_es.datatypes.labelarray import edits
 from dvid_es.datatypes.labelarray.edits import Found, Labels, Outdated
@@ -47,16 +45,14 @@ class Rewritten:
         return int(instance.settings.get("MaxDownresLevel", 0))
 
 
-def check_labels(txn: ReadTxn, instance_id: int, view: View, labels: Labels) -> None:
-    """Refuse labels that no voxel has.
+def check_label(txn: ReadTxn, instance_id: int, view: View, label: int) -> None:
+    """Refuse a label that no voxel has.
 
     Raises:
-        InvalidRequest: there is one.
+        InvalidRequest: it is one.
     """
-    values = bodysets.read_values(txn, instance_id, labels, view)
-    for label, value in zip(labels.tolist(), values, strict=True):
-        if value is None:
-            raise InvalidRequest(f"there is no label {label} at this version")
+    if bodysets.read(txn, instance_id, label, view) is None:
+        raise InvalidRequest(f"there is no label {label} at this version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,39 +61,30 @@ class MergeLabels:
 
     target: int
     labels: Labels
-    """Ascending, distinct, none of them the target."""
+    """Ascending, distinct, none of them the target. Those that no voxel has change nothing."""
 
     made: Rewritten
 
     def decide(self, context: Context) -> Decision:
-        """Grant it if its blocks are those of the state.
+        """Grant it if its blocks are those of the state; none is no event.
 
         Raises:
-            InvalidRequest: a label is no more.
             Outdated: it must be prepared again.
         """
         instance_id = fixed_instance(context).id
-        txn, view = context.txn, context.view
-        find_merge(txn, instance_id, view, self.target, self.labels)
-        found = edits.find_labels(txn, instance_id, view, self.labels)
+        found = edits.find_labels(context.txn, instance_id, context.view, self.labels)
+        levels = self.made.levels(context, found)
+        if not len(found.coords_zyx):
+            return Decision(())
         event = LabelsMerged(
-            downres_levels=self.made.levels(context, found),
             target=self.target,
             labels=to_bytes(self.labels),
             coords=self.made.coords,
             blocks=self.made.blocks,
             counts=self.made.counts,
+            downres_levels=levels,
         )
         return Decision((Outcome(event=event, mutation_id=context.mutation_id()),))
-
-
-def find_merge(txn: ReadTxn, instance_id: int, view: View, target: int, labels: Labels) -> None:
-    """Refuse a merge of labels that are not there.
-
-    Raises:
-        InvalidRequest: one is not.
-    """
-    check_labels(txn, instance_id, view, np.append(labels, np.uint64(target)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +112,7 @@ class SplitLabel:
         """
         instance_id = fixed_instance(context).id
         txn, view = context.txn, context.view
-        check_labels(txn, instance_id, view, np.array([self.label], np.uint64))
+        check_label(txn, instance_id, view, self.label)
         found = edits.find_blocks(txn, instance_id, view, self.made.found.coords_zyx)
         levels = self.made.levels(context, found)
         new = self.new_label

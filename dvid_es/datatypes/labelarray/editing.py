@@ -11,8 +11,7 @@ from dvid_es.datatypes.labelarray.commands import (
     MergeLabels,
     Rewritten,
     SplitLabel,
-    check_labels,
-    find_merge,
+    check_label,
 )
 from dvid_es.datatypes.labelarray.edits import Cover, Edit, Found, Labels, Outdated, Relabel
 from dvid_es.datatypes.labelarray.requests import VOXELS_MAX, Runs
@@ -106,7 +105,6 @@ async def merge(request: NodeRequest) -> None:
 
     async def make(_: int) -> MergeLabels:
         txn, view, instance_id = request.txn, request.view, request.instance.id
-        find_merge(txn, instance_id, view, target, labels)
         found = await request.in_thread(edits.find_labels, txn, instance_id, view, labels)
         made = await rewrite(request, found, Relabel(labels, target))
         return MergeLabels(target=target, labels=labels, made=made)
@@ -130,13 +128,13 @@ async def split(request: NodeRequest, label: int, *, coarse: bool, strict: bool)
         InvalidRequest: it cannot be; nothing has changed.
     """
     chosen = requests.parse_split_label(request, label)
-    runs = await request.in_thread(requests.parse_runs, request.body)
+    runs = await request.in_thread(requests.parse_runs, request.body, not strict)
     posted = await request.in_thread(keep_bulk, request, runs.posted)
     old = np.array([label], np.uint64)
 
     async def make(reserved: int) -> SplitLabel:
         txn, view, instance_id = request.txn, request.view, request.instance.id
-        check_labels(txn, instance_id, view, old)
+        check_label(txn, instance_id, view, label)
         new = chosen or reserved or counters.allocate(txn, instance_id)[0]
         prepare_blocks = _prepare_coarse if coarse else _prepare_fine
         made = await prepare_blocks(request, old, new, runs, strict)

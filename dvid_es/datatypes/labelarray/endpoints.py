@@ -3,11 +3,14 @@
 Source: datatype/labelarray/labelarray.go (janelia-flyem/dvid).
 """
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
 from sanic.response import HTTPResponse
 
+from dvid_es.codecs import rle
 from dvid_es.datatypes.labelarray import editing, maxlabel
 from dvid_es.datatypes.labelmap import endpoints_settings
 from dvid_es.datatypes.labelmap.bodies import counters
@@ -19,6 +22,10 @@ from dvid_es.datatypes.labelmap.voxels import endpoints_slices, ingest
 from dvid_es.datatypes.labelmap.voxels import requests as parse
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.http.node import NodeRequest, empty, octets, raw_json
+
+Handler = Callable[[NodeRequest], Any]
+
+NO_RUNS = rle.legacy_header(0)
 
 
 async def post_blocks(request: NodeRequest) -> Any:
@@ -40,24 +47,33 @@ post_blocks.throttled = True  # type: ignore[attr-defined]
 
 
 async def get_sparsevol_size(request: NodeRequest) -> HTTPResponse:
-    """Answer the blocks that cover a label."""
+    """Answer the blocks that cover a label; without any, the first block as if it did, as DVID."""
     label = parse_label(request)
     reads = reads_of(request)
     shape = np.array(block_shape(request.instance), np.int64)
 
-    def work() -> str | None:
+    def work() -> str:
         found = reads.chosen(label, False)
-        if found is None:
-            return None
-        coords = reads.blocks(*found)
+        blocks = np.zeros((0, 3), np.int32) if found is None else reads.blocks(*found)
+        coords = blocks if len(blocks) else np.zeros((1, 3), np.int32)
         first = (coords.min(axis=0) * shape)[::-1].tolist()
         last = (coords.max(axis=0) * shape + shape - 1)[::-1].tolist()
-        return f'{{"numblocks": {len(coords)}, "minvoxel": {first}, "maxvoxel": {last}}}'
+        return f'{{"numblocks": {len(blocks)}, "minvoxel": {first}, "maxvoxel": {last}}}'
 
-    text = await request.in_thread(work)
-    if text is None:
-        raise NotFound("")
-    return octets(text.encode())
+    return octets((await request.in_thread(work)).encode())
+
+
+def found_only(handler: Handler) -> Handler:
+    """Return a handler of labelmap's that answers 404 where there are no voxels, also within bounds."""
+
+    @wraps(handler)
+    async def checked(request: NodeRequest) -> Any:
+        answer = await handler(request)
+        if answer is not None and answer.body in (b"", NO_RUNS):
+            raise NotFound("")
+        return answer
+
+    return checked
 
 
 async def refuse_sparsevol(request: NodeRequest) -> Any:
@@ -139,13 +155,7 @@ _VOXELS = (
     "GET labels",
     "* labels",
 )
-_SPARSE = (
-    "GET sparsevol",
-    "HEAD sparsevol",
-    "GET sparsevol-by-point",
-    "GET sparsevol-coarse",
-    "GET sparsevols-coarse",
-)
+_SPARSE = ("GET sparsevol", "GET sparsevol-by-point", "GET sparsevol-coarse")
 _SLICES = ("GET raw", "GET isotropic", "GET pseudocolor", "* pseudocolor")
 _SETTINGS = ("GET metadata", "POST resolution")
 
@@ -153,7 +163,9 @@ ENDPOINTS = {
     **{key: endpoints_settings.ENDPOINTS[key] for key in _SETTINGS},
     **{key: endpoints_voxels.ENDPOINTS[key] for key in _VOXELS},
     **{key: endpoints_slices.ENDPOINTS[key] for key in _SLICES},
-    **{key: endpoints_sparse.ENDPOINTS[key] for key in _SPARSE},
+    **{key: found_only(endpoints_sparse.ENDPOINTS[key]) for key in _SPARSE},
+    "HEAD sparsevol": endpoints_sparse.ENDPOINTS["HEAD sparsevol"],
+    "GET sparsevols-coarse": endpoints_sparse.ENDPOINTS["GET sparsevols-coarse"],
     "POST blocks": post_blocks,
     "* sparsevol": refuse_sparsevol,
     "GET sparsevol-size": get_sparsevol_size,

@@ -20,6 +20,17 @@ def own_max(txn: ReadTxn, instance_id: int, view: View) -> int | None:
     return int.from_bytes(pair[1], "little") if version == view.version else None
 
 
+def all_max(txn: ReadTxn, instance_id: int, sequence: int) -> dict[int, int]:
+    """Return what `own_max` says of every version, by ordinal, as of a sequence."""
+    key = _key(instance_id)
+    found: dict[int, int] = {}
+    for row, value in txn.scan(key, key + b"\xff" * (versioned.SUFFIX_BYTES + 1)):
+        version, written = split_suffix(row)
+        if written <= sequence:
+            found.setdefault(version, int.from_bytes(value, "little"))
+    return dict(sorted(found.items()))
+
+
 def note(txn: WriteTxn, instance_id: int, version: int, label: int, sequence: int) -> None:
     """Note a label at a version; also in the counters from which new labels are given."""
     if not label:

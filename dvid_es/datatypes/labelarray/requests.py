@@ -31,16 +31,20 @@ class Runs(NamedTuple):
     """How many these are."""
 
 
-def parse_runs(body: bytes) -> Runs:
-    """Return the runs of a body; voxels that it names twice count once.
+def parse_runs(body: bytes, overlaps: bool) -> Runs:
+    """Return the runs of a body.
+
+    Args:
+        body: of the request.
+        overlaps: whether it may name voxels twice, which count once.
 
     Raises:
-        InvalidRequest: it is malformed or has no runs.
+        InvalidRequest: it is malformed, has no runs, or overlapping ones that it must not have.
     """
     posted = rle.parse_legacy(body)
     if not len(posted):
         raise InvalidRequest("the sparse volume of the request has no voxels")
-    ordered = rle.sort_runs(posted, overlaps=True)
+    ordered = rle.sort_runs(posted, overlaps)
     return Runs(rle.encode_runs(posted), ordered, rle.count_voxels(ordered))
 
 

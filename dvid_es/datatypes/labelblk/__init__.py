@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dvid_es.datatypes.labelblk import endpoints, fold
+from dvid_es.datatypes.labelblk.following import refused
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
@@ -46,5 +47,6 @@ LABELBLK = Datatype(
     reads=frozenset({"POST label"}),
     conflicts=merging.conflicts,
     syncs=frozenset({"labelblk", "labelvol"}),
+    partner=refused,
     help=Path(__file__).with_name("HELP.txt").read_text(),
 )

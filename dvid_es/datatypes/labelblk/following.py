@@ -38,6 +38,17 @@ class Changed(NamedTuple):
     """Voxels of the labels in them; None if they must be counted."""
 
 
+def refused(instance: Instance, partner: Instance) -> str:
+    """Say why an instance cannot listen to another one of these types; "" if it can."""
+    own, other = instance.settings["BlockSize"], partner.settings["BlockSize"]
+    if own == other:
+        return ""
+    return (
+        f'data "{instance.name}" with blocks of {own} cannot be synced with "{partner.name}", which'
+        f" has blocks of {other}"
+    )
+
+
 def listeners(repo: Repo, instance_id: int, typename: str) -> Iterator[Instance]:
     """Iterate over the instances of a type that listen to an instance and have its block size."""
     source = repo.instances[instance_id]

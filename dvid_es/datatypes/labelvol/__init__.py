@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dvid_es.datatypes.labelarray import maxlabel
+from dvid_es.datatypes.labelblk.following import refused
 from dvid_es.datatypes.labelmap import instance_settings, merging
 from dvid_es.datatypes.labelvol import endpoints, fold
 from dvid_es.http.configuration import parse_checksum, parse_compression
@@ -28,13 +29,13 @@ def create(config: Mapping[str, str]) -> Created:
 
 def extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
     """Return `Extended` of info at a version."""
-    highest = maxlabel.own_max(txn, instance.id, view)
-    uuid = txn.repo.graph.by_id[view.version].uuid
+    highest = maxlabel.all_max(txn, instance.id, view.sequence)
+    versions = txn.repo.graph.by_id
     return {
         "VoxelSize": instance.settings["VoxelSize"],
         "VoxelUnits": instance.settings["VoxelUnits"],
         "BlockSize": instance.settings["BlockSize"],
-        "MaxLabel": {} if highest is None else {uuid: highest},
+        "MaxLabel": {versions[version].uuid: label for version, label in highest.items()},
     }
 
 
@@ -47,5 +48,6 @@ LABELVOL = Datatype(
     extended=extended,
     conflicts=merging.conflicts,
     syncs=frozenset({"labelblk"}),
+    partner=refused,
     help=Path(__file__).with_name("HELP.txt").read_text(),
 )

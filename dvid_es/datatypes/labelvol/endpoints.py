@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from sanic.response import HTTPResponse
 
-from dvid_es.codecs import labelblock
+from dvid_es.codecs import labelblock, rle
+from dvid_es.codecs.compression import gzip_compress, lz4_block_compress
 from dvid_es.datatypes.labelarray import editing, edits, requests
 from dvid_es.datatypes.labelarray import endpoints as endpoints_labelarray
 from dvid_es.datatypes.labelarray.edits import Coords, Found, Places
@@ -22,9 +23,9 @@ from dvid_es.datatypes.labelmap.voxels import blocks, prepare
 from dvid_es.datatypes.labelmap.voxels import requests as parse
 from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelvol.commands import DeleteArea, Resync, find_area
-from dvid_es.errors import InvalidRequest
+from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.geometry import Triple
-from dvid_es.http.node import NodeRequest, empty, raw_json
+from dvid_es.http.node import NodeRequest, empty, octets, raw_json
 from dvid_es.http.wire import parse_point
 from dvid_es.projections.catalog import Instance
 from dvid_es.versions import View
@@ -32,6 +33,7 @@ from dvid_es.versions import View
 Handler = Callable[[NodeRequest], Any]
 
 BOUNDS = tuple(side + axis for side in ("min", "max") for axis in "xyz")
+BOUNDS_XY = tuple(name for name in BOUNDS if not name.endswith("z"))
 LABELMAPS = ("format", "scale", "supervoxels")
 """Options of labelmap's that mean nothing here."""
 
@@ -54,13 +56,25 @@ def without(handler: Handler, *options: str) -> Handler:
 # -- sparse volumes --------------------------------------------------------------------------
 
 
+_NO_RUNS = {
+    "": rle.legacy_header(0),
+    "lz4": lz4_block_compress(rle.legacy_header(0)),
+    "gzip": gzip_compress(rle.legacy_header(0)),
+}
 _send_sparsevol = without(endpoints_sparse.get_sparsevol, *LABELMAPS)
 
 
 async def get_sparsevol(request: NodeRequest) -> Any:
-    """Answer the voxels of a label as runs."""
-    parse.parse_compression(request, ("", "lz4", "gzip"))
-    return await _send_sparsevol(request)
+    """Answer the voxels of a label as runs; no runs if bounds of x and y exclude all of them."""
+    compression = parse.parse_compression(request, ("", "lz4", "gzip"))
+    try:
+        answer = await _send_sparsevol(request)
+        if answer.body:
+            return answer
+    except NotFound:
+        if (await without(head_sparsevol, *BOUNDS_XY)(request)).status == 204:
+            raise
+    return octets(_NO_RUNS[compression])
 
 
 async def get_sparsevol_by_point(request: NodeRequest) -> Any:
@@ -145,7 +159,7 @@ async def refuse_area(request: NodeRequest) -> Any:
 async def post_resync(request: NodeRequest) -> HTTPResponse:
     """Make the runs of a label in some blocks again from the voxels of the labelblk."""
     label = parse_label(request)
-    runs = await request.in_thread(requests.parse_runs, request.body)
+    runs = await request.in_thread(requests.parse_runs, request.body, True)
     if runs.covered > RESYNC_BLOCKS_MAX:
         raise InvalidRequest(
             f"{runs.covered} blocks cannot be resynced at once: send at most {RESYNC_BLOCKS_MAX}"
