@@ -18,6 +18,7 @@ from sanic import Sanic
 from dvid_es.bootstrap import make_application, make_engine
 from dvid_es.clock import Clock
 from dvid_es.engine import Engine
+from dvid_es.http.serving import open_server
 from dvid_es.settings import Settings
 
 # The same examples each time: what passed once passes again, and a change alone can make it fail.
@@ -103,9 +104,7 @@ def running(settings: Settings, clock: Clock | None = None) -> Iterator[Live]:
         async def main() -> None:
             # A socket of our own: Sanic takes port 0 for its default port.
             listener = socket.create_server(("127.0.0.1", 0))
-            server = await application.create_server(sock=listener, return_asyncio_server=True)
-            await server.startup()
-            await server.start_serving()
+            server = await open_server(application, listener)
             state["port"] = server.server.sockets[0].getsockname()[1]
             state["loop"] = asyncio.get_running_loop()
             state["stop"] = asyncio.Event()

@@ -14,6 +14,7 @@ from typing import Any
 
 from sanic import Request, Sanic
 from sanic.exceptions import SanicException
+from sanic.helpers import has_message_body
 from sanic.http.http1 import Http
 from sanic.response import HTTPResponse
 
@@ -31,6 +32,7 @@ from dvid_es.http.headers import install as fast_headers
 from dvid_es.http.monitor import Monitor
 from dvid_es.http.node import DryRun, NodeRequest
 from dvid_es.http.paths import clean_path, origin_form
+from dvid_es.http.quick import Head, Heads
 from dvid_es.http.receive import LARGE_BYTES, announced_bytes, receive_into_buffer
 from dvid_es.http.static import StaticFiles
 from dvid_es.http.wire import decode_path, parse_query, parse_unsigned
@@ -75,6 +77,13 @@ class Server:
         self.cors = Cors(settings.cors_domains)
         self.static = StaticFiles(settings)
         self.block_list = load_block_list(settings.block_list_file)
+        tables = [server_routes, common_routes, *(one.endpoints for one in datatypes.values())]
+        self._quick_words = {
+            key.partition(" ")[2]
+            for table in tables
+            for key, handler in table.items()
+            if getattr(handler, "quick", False)
+        }
 
     def cors_headers(self, raw: Request) -> dict[str, str]:
         """Return the CORS headers that the settings grant to this request."""
@@ -121,6 +130,39 @@ class Server:
         if response is not None:
             response.headers.update(request.common_headers())
             monitor.bytes_out += len(response.body or b"")
+        return response
+
+    def answer_quickly(self, head: Head) -> HTTPResponse | None:
+        """Answer a small read at once; None if it must go the long way, and nothing has happened."""
+        path, _, query = head.target.partition("?")
+        parts = path.split("/", 6)
+        if (parts[5] if len(parts) > 5 else path[1:]) not in self._quick_words:
+            return None
+        request = NodeRequest(self, head, head.method, path)
+        try:
+            if query:
+                request.args = parse_query(query)
+                if "min_seq" in request.args or "throttle" in request.args:
+                    return None
+            request.path = decode_path(path)
+            response = self._at_once(request, path, query)
+            if response is None:
+                handler = self._find(request)
+                if not getattr(handler, "quick", False):
+                    return None
+                response = handler(request)
+                if not isinstance(response, HTTPResponse):
+                    response.close()  # a coroutine: the long way makes another one
+                    return None
+            if not has_message_body(response.status):
+                return None
+        except Exception:
+            return None  # the long way comes to it again, and says what it is
+        finally:
+            request.finish()
+        self.monitor.gets += 1
+        self.monitor.bytes_out += len(response.body or b"")
+        response.headers.update(request.common_headers())
         return response
 
     def _at_once(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
@@ -335,6 +377,8 @@ def make_app(server: Server, name: str = "dvid_es") -> Sanic:
     """Return the Sanic application of a server; it does not start or stop the engine."""
     fast_headers()
     app = Sanic(name, configure_logging=False, request_class=GuardedRequest)
+    app.ctx.server = server
+    app.ctx.heads = Heads(server.settings.max_head_bytes)
     Http.HEADER_CEILING = max(Http.HEADER_CEILING, server.settings.max_head_bytes)
     app.config.REQUEST_MAX_HEADER_SIZE = server.settings.max_head_bytes
     app.config.REQUEST_BUFFER_SIZE = 1 << 20

@@ -7,11 +7,15 @@ whether there is anything to translate. An empty Alt-Svc, which Sanic adds to ea
 from collections.abc import Iterable
 from typing import Any
 
-from sanic.helpers import has_message_body
+from sanic.headers import format_http1_response
+from sanic.helpers import STATUS_CODES, has_message_body
 from sanic.response import BaseHTTPResponse
 
 _Response: Any = BaseHTTPResponse
 _sanic = _Response.processed_headers.fget
+_STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {text.decode()}\r\n" for status, text in STATUS_CODES.items()
+}
 
 
 def encoded_headers(response: BaseHTTPResponse) -> Iterable[tuple[bytes, bytes]]:
@@ -27,6 +31,21 @@ def encoded_headers(response: BaseHTTPResponse) -> Iterable[tuple[bytes, bytes]]
         encoded: Iterable[tuple[bytes, bytes]] = _sanic(response)
         return encoded
     return [(name.encode(), value.encode()) for name, value in items]
+
+
+def encoded_head(response: BaseHTTPResponse) -> bytes:
+    """Return status line, headers and empty line: the bytes that Sanic makes of `encoded_headers`."""
+    headers = response.headers
+    if has_message_body(response.status):
+        headers.setdefault("content-type", response.content_type)
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    text = "".join(lines)
+    known = _STATUS_LINES.get(response.status)
+    ends = len(lines)
+    plain = text.isascii() and "\0" not in text and text.count("\n") == text.count("\r") == ends
+    if known is None or not plain:
+        return format_http1_response(response.status, encoded_headers(response))
+    return f"{known}{text}\r\n".encode()
 
 
 def install() -> None:

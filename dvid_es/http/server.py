@@ -108,6 +108,9 @@ def get_info(request: NodeRequest) -> HTTPResponse:
     return HTTPResponse(f"{{{pairs}}}", 200, content_type=JSON)
 
 
+get_info.quick = True  # type: ignore[attr-defined]
+
+
 def _pair(name: str, value: str) -> str:
     return f"{gojson.string(name)}:{gojson.string(value)}"
 

@@ -11,6 +11,8 @@ from sanic.application.state import ApplicationServerInfo
 from sanic.http.constants import HTTP
 from sanic.server import AsyncioServer
 
+from dvid_es.http.quick import QuickProtocol
+
 _POLL_SECONDS = 0.02
 
 
@@ -59,28 +61,38 @@ async def _serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    # Sanic takes its empty Alt-Svc out of every answer only when it knows what it serves.
-    settings = {"version": HTTP.VERSION_1}
-    application.state.server_info.append(ApplicationServerInfo(settings=settings))
-    server = await application.create_server(sock=listener, return_asyncio_server=True)
-    assert server is not None
-    await server.startup()
-    await server.start_serving()
+    server = await open_server(application, listener)
     started()
     await stop.wait()
     server.close()
     await _drain(server, loop.time() + grace_seconds, hurry)
 
 
+async def open_server(application: Sanic, listener: socket.socket) -> AsyncioServer:
+    """Let an application answer on a listening socket, from the running loop."""
+    # Sanic takes its empty Alt-Svc out of every answer only when it knows what it serves.
+    settings = {"version": HTTP.VERSION_1}
+    application.state.server_info.append(ApplicationServerInfo(settings=settings))
+    server = await application.create_server(
+        sock=listener, protocol=QuickProtocol, return_asyncio_server=True
+    )
+    assert server is not None
+    await server.startup()
+    await server.start_serving()
+    return server
+
+
 async def _drain(server: AsyncioServer, deadline: float, hurry: asyncio.Event) -> None:
     """Close idle connections at once, and the others when they have their answer."""
     loop = asyncio.get_running_loop()
     connections: set[Any] = server.connections
-    for connection in list(connections):
-        connection.signal.stopped = True  # so that none is kept alive after its answer
-        connection.close_if_idle()
-    # Sanic tells nobody when a connection is gone; its own server polls too.
-    while connections and loop.time() < deadline and not hurry.is_set():
+    # Sanic tells nobody when an answer is out or a connection gone; its own server polls too.
+    while True:
+        for connection in list(connections):
+            if not connection.recv_buffer:  # no request that came before the end
+                connection.close_if_idle()
+        if not connections or loop.time() >= deadline or hurry.is_set():
+            break
         await asyncio.sleep(_POLL_SECONDS)
     for connection in list(connections):
         connection.close(timeout=0)

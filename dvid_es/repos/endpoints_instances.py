@@ -28,6 +28,9 @@ def get_info(request: NodeRequest) -> HTTPResponse | Awaitable[HTTPResponse]:
     return _make_info(request, key) if made is None else raw_json(made)
 
 
+get_info.quick = True  # type: ignore[attr-defined]
+
+
 async def _make_info(request: NodeRequest, key: tuple[Any, ...]) -> HTTPResponse:
     """Make the document, and keep it for as long as nothing is written to the repository."""
     document = await request.in_thread(

@@ -48,6 +48,7 @@ def test_a_request_under_way_is_answered_before_the_server_ends(tmp_path: Path) 
         server.process.send_signal(signal.SIGTERM)
         connection.sendall(b"tlas")
         assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        assert connection.recv(1) == b"", "a connection with its answer is kept alive no longer"
         connection.close()
         assert server.process.wait(30) == 0
     with ServerProcess(tmp_path / "data") as server:

@@ -7,8 +7,17 @@ import time
 
 import pytest
 from sanic.exceptions import BadRequest
+from sanic.server.protocols.http_protocol import HttpProtocol
 
 from dvid_es.http.guard import check_head
+from dvid_es.http.quick import QuickProtocol
+
+
+@pytest.fixture(autouse=True, params=["quick", "long"])
+def way(request, monkeypatch):
+    if request.param == "long":
+        monkeypatch.setattr(QuickProtocol, "data_received", HttpProtocol.data_received)
+
 
 GOOD = [
     b"GET /api/heartbeat HTTP/1.1\r\nHost: x",
@@ -146,7 +155,7 @@ def test_malformed_requests_never_get_5xx_and_never_hang(live):
     assert {status(ask(live.port, seed)) for seed in seeds} == {200, 206}
     counts: dict[int, int] = {}
     started = time.monotonic()
-    for number in range(2000):
+    for number in range(1000):
         data = bytearray(rnd.choice(seeds))
         for _ in range(rnd.randrange(1, 3)):
             at = rnd.randrange(len(data))
@@ -160,8 +169,8 @@ def test_malformed_requests_never_get_5xx_and_never_hang(live):
         found = status(ask(live.port, bytes(data), patience=0.03))
         assert found < 500, f"input {number}: {found} for {bytes(data)!r}"
         counts[found] = counts.get(found, 0) + 1
-    assert counts.get(200, 0) > 100, f"the inputs are too wild to test anything: {counts}"
-    assert counts.get(400, 0) > 300
+    assert counts.get(200, 0) > 50, f"the inputs are too wild to test anything: {counts}"
+    assert counts.get(400, 0) > 150
     assert time.monotonic() - started < 120
     assert live.ok("GET", f"{kv.decode()}/key/a").body == b"value"
 

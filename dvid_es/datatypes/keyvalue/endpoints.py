@@ -119,6 +119,9 @@ def head_key(request: NodeRequest) -> HTTPResponse:
     return HTTPResponse(None, 200, headers, OCTETS)
 
 
+get_key.quick = head_key.quick = True  # type: ignore[attr-defined]
+
+
 def _missing(key: str) -> HTTPResponse:
     text = f'Key "{key}" not found\n'
     return HTTPResponse(text, 404, {"X-Content-Type-Options": "nosniff"}, TEXT)
