@@ -32,18 +32,18 @@ def single_scale(handler: Handler) -> Handler:
     """Return a handler of labelmap's for an instance that has neither scales nor supervoxels."""
 
     @wraps(handler)
-    async def at_its_scale(request: NodeRequest) -> Any:
+    def at_its_scale(request: NodeRequest) -> Any:
         for option in ("scale", "supervoxels"):
             request.args.pop(option, None)
-        return await handler(request)
+        return handler(request)
 
     return at_its_scale
 
 
-async def get_blocks(request: NodeRequest) -> Any:
+def get_blocks(request: NodeRequest) -> Any:
     """Stream the stored blocks of a box."""
     parse.parse_compression(request, BLOCK_COMPRESSIONS, "lz4")
-    return await endpoints_voxels.get_blocks(request)
+    return endpoints_voxels.get_blocks(request)
 
 
 async def refuse_blocks(request: NodeRequest) -> Any:
