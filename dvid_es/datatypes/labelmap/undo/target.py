@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes
 from dvid_es.datatypes.labelmap.bodies.mutationlog import Entry
+from dvid_es.datatypes.labelmap.lineage.touched import bodies_of
 from dvid_es.datatypes.labelmap.lineage.walk import entry_at
 from dvid_es.datatypes.labelmap.mapping import runs as mapruns
 from dvid_es.datatypes.labelmap.mapping.overlay import JOURNAL
@@ -50,19 +50,7 @@ class Target(NamedTuple):
 
     def bodies(self) -> list[int]:
         """Return the bodies that it changed, the one that it was sent for first."""
-        facts = self.entry.facts
-        match self.action:
-            case "merge":
-                return [facts["Target"], *from_bytes(facts["Labels"]).tolist()]
-            case "cleave":
-                return [facts["OrigLabel"], facts["CleavedLabel"]]
-            case "renumber":
-                return [facts["OrigLabel"], facts["NewLabel"]]
-            case "split-supervoxel":
-                return [facts["Body"]]
-            case "split":
-                return [facts["Target"], facts["NewLabel"]]
-        return []
+        return bodies_of(self.entry)
 
     def splits(self) -> list[tuple[int, int, int]]:
         """Return the supervoxels that it split, with their split and remaining parts."""
