@@ -8,7 +8,7 @@ from sanic import Sanic
 from dvid_es.clock import Clock, SystemClock
 from dvid_es.datatypes import DATATYPES
 from dvid_es.engine import Engine
-from dvid_es.errors import SettingsError
+from dvid_es.errors import InvalidRequest, SettingsError
 from dvid_es.http.app import Server, make_app
 from dvid_es.http.jobs import JOB_ROUTES
 from dvid_es.http.server import SERVER_ROUTES
@@ -16,7 +16,7 @@ from dvid_es.logs.base import Log
 from dvid_es.logs.disk import DISK, lock_folder
 from dvid_es.logs.filelog import FileLog
 from dvid_es.logs.kafka_places import read_marker
-from dvid_es.logs.move import settle_move
+from dvid_es.logs.move import Moved, move, settle_move
 from dvid_es.logs.packs import FilePacks
 from dvid_es.logs.segment import list_segments
 from dvid_es.projections.fold import combined
@@ -47,16 +47,29 @@ class StreamOpener:
     def __call__(self, folder: Path, root: str) -> Stream:
         """Open, or make, the stream of one repository."""
         settle_move(folder)
-        log: Log
         if on_kafka(folder / "log", self._settings.log_backend):
-            from dvid_es.logs.kafka import KafkaLog
-
-            topic = self._settings.log_topic_prefix + root
             adopt = (folder / "packs").is_dir()  # restored without its log folder
-            log = KafkaLog(folder / "log", root, self.cluster(), topic, adopt=adopt)
+            log = self.kafka_log(folder / "log", root, self._topic(root), adopt)
         else:
-            log = FileLog(folder / "log", root, segment_bytes=SEGMENT_BYTES)
+            log = file_log(folder / "log", root)
         return Stream(root, log, FilePacks(folder / "packs"))
+
+    def _topic(self, root: str) -> str:
+        return self._settings.log_topic_prefix + root
+
+    def kafka_log(self, folder: Path, root: str, topic: str, adopt: bool = False) -> Log:
+        """Open, or make, a log on Kafka; a topic that is there is named by the marker in `folder`."""
+        from dvid_es.logs.kafka import KafkaLog
+
+        return KafkaLog(folder, root, self.cluster(), topic, adopt=adopt)
+
+    def new_topic(self, root: str) -> str:
+        """Return the name of a topic that is not there: an earlier one is never written again."""
+        taken, topic, number = set(self.cluster().topics()), self._topic(root), 1
+        while topic in taken:
+            number += 1
+            topic = f"{self._topic(root)}-{number}"
+        return topic
 
     def cluster(self) -> "Cluster":
         """Return the brokers that the settings name; asked for the first time, connect.
@@ -73,6 +86,11 @@ class StreamOpener:
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
             cluster.close()
+
+
+def file_log(folder: Path, root: str) -> Log:
+    """Open, or make, a log in files."""
+    return FileLog(folder, root, segment_bytes=SEGMENT_BYTES)
 
 
 def make_cluster(settings: Settings) -> "Cluster":
@@ -104,6 +122,44 @@ def make_cluster(settings: Settings) -> "Cluster":
             timeout_s=settings.log_timeout_seconds,
         )
     )
+
+
+def move_log(settings: Settings, folder: Path, target: str, progress: Progress) -> Moved:
+    """Carry the events of a repository to another backend; nobody may use the data folder.
+
+    Args:
+        settings: of the data folder.
+        folder: of the repository.
+        target: `kafka` or `filelog`.
+        progress: hears of what is copied.
+
+    Raises:
+        InvalidRequest: they are there already.
+        SettingsError: another process has the data folder, or no brokers are named.
+        CorruptLog: the log is damaged; nothing is changed.
+        LogUnavailable: no broker answers; nothing is changed.
+    """
+    opener = StreamOpener(settings)
+    lock = lock_folder(DISK, settings.data)
+    try:
+        settle_move(folder)
+        if on_kafka(folder / "log", "filelog") == (target == "kafka"):
+            raise InvalidRequest(f"the events of {folder.name} are on {target} already")
+        root = folder.name
+        topic = opener.new_topic(root) if target == "kafka" else ""
+
+        def on_brokers(place: Path) -> Log:
+            return opener.kafka_log(place, root, topic)
+
+        def in_files(place: Path) -> Log:
+            return file_log(place, root)
+
+        if target == "kafka":
+            return move(folder, in_files, on_brokers, progress)
+        return move(folder, on_brokers, in_files, progress)
+    finally:
+        DISK.close(lock)
+        opener.close()
 
 
 def on_kafka(folder: Path, backend: str) -> bool:

@@ -289,6 +289,9 @@ class KafkaLog:
 
     def _recover(self) -> None:
         pause = 0.0
+        if self._producer is not None:
+            self._producer.close()  # it would go on trying
+            self._producer = None
         while not self._closing.wait(pause):
             pause = min(2 * pause + 0.05, _PAUSE_MAX_S)
             try:

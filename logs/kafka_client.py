@@ -285,6 +285,7 @@ class Cluster:
     def close(self) -> None:
         """Stop the thread; who has a producer or a reader closes it before."""
         if self._thread.is_alive():
+            self._quietly(_cancel_all())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -355,6 +356,14 @@ class _Reader:
 async def _limited(work: Coroutine[Any, Any, T], limit_s: float) -> T:
     async with asyncio.timeout(limit_s):
         return await work
+
+
+async def _cancel_all() -> None:
+    """End what calls that took too long have left behind."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def _drop(producer: AIOKafkaProducer) -> None:

@@ -19,7 +19,7 @@ DAMAGE = 5
 """Stored bytes are not what was written."""
 
 UNREACHABLE = 6
-"""The server does not answer."""
+"""The server, or a broker of the log, does not answer."""
 
 NO_SPACE = 7
 """The disk is full."""

@@ -1,7 +1,10 @@
-"""`log stat|tail|verify|repair`: looking at the logs, also of a running server; mending them."""
+"""`log stat|tail|verify|repair|move`: looking at logs, also of a running server; mending, moving them."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,25 +19,52 @@ from dvid_es.cli.output import (
 )
 from dvid_es.errors import InvalidRequest
 from dvid_es.logs.base import Finding
+from dvid_es.logs.kafka_places import read_marker
 from dvid_es.logs.reader import LogReader
 from dvid_es.replay.places import Places
+from dvid_es.settings import Settings
+
+if TYPE_CHECKING:
+    from dvid_es.logs.kafka_client import Cluster
+    from dvid_es.logs.kafka_read import KafkaReader
 
 
 @click.group()
 def log() -> None:
-    """Look at the event logs, check them, mend them."""
+    """Look at the event logs, check them, mend them, move them."""
 
 
 repo_option = click.option("--repo", metavar="UUID", help="Only this repository, by its root UUID.")
 
 
-def _folders(data: Path | None, config: Path | None, repo: str | None) -> list[Path]:
+@contextmanager
+def _brokers(settings: Settings) -> Iterator[Callable[[], "Cluster"]]:
+    """Give the brokers to whoever asks; nobody is asked if no log is on Kafka."""
+    from dvid_es.bootstrap import StreamOpener
+
+    opener = StreamOpener(settings)
+    try:
+        yield opener.cluster
+    finally:
+        opener.close()
+
+
+def _open(folder: Path, cluster: "Callable[[], Cluster]") -> "LogReader | KafkaReader":
+    """Return a reader of the log of a repository, wherever its events are."""
+    if read_marker(folder / "log") is None:
+        return LogReader(folder / "log")
+    from dvid_es.logs.kafka_read import KafkaReader
+
+    return KafkaReader(folder / "log", cluster())
+
+
+def _folders(settings: Settings, repo: str | None) -> list[Path]:
     """Return the folders of the repositories.
 
     Raises:
         InvalidRequest: there is none of that name.
     """
-    repos = Places(settings_of(data, config).data).repos
+    repos = Places(settings.data).repos
     found = sorted(path for path in repos.iterdir() if path.is_dir()) if repos.is_dir() else []
     if repo is not None:
         found = [path for path in found if path.name.startswith(repo)]
@@ -50,20 +80,24 @@ def _folders(data: Path | None, config: Path | None, repo: str | None) -> list[P
 def stat(data: Path | None, config: Path | None, repo: str | None, as_json: bool) -> None:
     """Show how large the logs and packs are."""
     rows = []
-    for folder in _folders(data, config, repo):
-        events = LogReader(folder / "log").end
-        segments, log_bytes = _sizes(folder / "log", ".log")
-        packs, pack_bytes = _sizes(folder / "packs", ".pack")
-        rows.append(
-            {
-                "repo": folder.name, "events": events, "segments": segments,
-                "log_bytes": log_bytes, "packs": packs, "pack_bytes": pack_bytes,
-            }
-        )  # fmt: skip
+    settings = settings_of(data, config)
+    with _brokers(settings) as cluster:
+        for folder in _folders(settings, repo):
+            events = _open(folder, cluster).end
+            segments, log_bytes = _sizes(folder / "log", ".log")
+            packs, pack_bytes = _sizes(folder / "packs", ".pack")
+            marker = read_marker(folder / "log")
+            rows.append(
+                {
+                    "repo": folder.name, "events": events, "segments": segments,
+                    "log_bytes": log_bytes, "packs": packs, "pack_bytes": pack_bytes,
+                    "topic": marker.topic if marker else "",
+                }
+            )  # fmt: skip
     if as_json:
         show_json(rows)
     else:
-        headings = ("repo", "events", "segments", "log_bytes", "packs", "pack_bytes")
+        headings = ("repo", "events", "segments", "log_bytes", "packs", "pack_bytes", "topic")
         show_table(headings, [[row[name] for name in headings] for row in rows])
 
 
@@ -92,10 +126,13 @@ def tail(
     import dvid_es.bootstrap  # noqa: F401 - it registers all events
     from dvid_es.events import decode, to_builtins
 
-    (folder,) = _folders(data, config, repo)
-    opened = LogReader(folder / "log")
-    first = max(0, opened.end - count) if start is None else start
-    for stored in opened.read(first, first + count):
+    settings = settings_of(data, config)
+    (folder,) = _folders(settings, repo)
+    with _brokers(settings) as cluster:
+        opened = _open(folder, cluster)
+        first = max(0, opened.end - count) if start is None else start
+        found = list(opened.read(first, first + count))
+    for stored in found:
         shown = to_builtins(decode(*stored))
         if as_json:
             click.echo(json.dumps(shown))
@@ -128,16 +165,22 @@ def verify(
     from dvid_es.logs.repair import verify_log
 
     findings: list[Finding] = []
-    folders = _folders(data, config, repo)
+    settings = settings_of(data, config)
+    folders = _folders(settings, repo)
     packs = [
         (folder / "packs", number)
         for folder in folders
         if (folder / "packs").is_dir()
         for number in list_packs(folder / "packs")
     ]
-    with progress_bar("checking") as progress:
+    with _brokers(settings) as cluster, progress_bar("checking") as progress:
         for checked, folder in enumerate(folders, 1):
-            findings.extend(verify_log(folder / "log"))
+            if read_marker(folder / "log") is None:
+                findings.extend(verify_log(folder / "log"))
+            else:
+                from dvid_es.logs.kafka_read import verify_topic
+
+                findings.extend(verify_topic(folder / "log", cluster()))
             progress("logs", checked, len(folders))
         for done, (folder, number) in enumerate(packs, 1):
             findings.extend(verify_pack(DISK, folder / pack_name(number), number))
@@ -176,7 +219,9 @@ def repair(
     """
     from dvid_es.logs.repair import repair as repair_log
 
-    (folder,) = _folders(data, config, repo)
+    (folder,) = _folders(settings_of(data, config), repo)
+    if marker := read_marker(folder / "log"):
+        raise InvalidRequest(f"the log of {folder.name} is the topic {marker.topic}: mend that")
     report = repair_log(folder / "log", accept_loss)
     if as_json:
         show_json({**report._asdict(), "aside": str(report.aside) if report.aside else None})
@@ -190,3 +235,30 @@ def repair(
         click.echo("now run: dvid-es rebuild")
     if report.damage and report.aside is None:
         context.exit(FOUND)
+
+
+@log.command()
+@data_options
+@click.argument("repo", metavar="UUID")
+@click.option(
+    "--to", "target", type=click.Choice(["kafka", "filelog"]), required=True,
+    help="Where the events shall be.",
+)  # fmt: skip
+@as_json
+def move(data: Path | None, config: Path | None, repo: str, target: str, as_json: bool) -> None:
+    """Carry the events of a repository from the filelog to Kafka, or back.
+
+    The server must be stopped. The copy is read again and compared before it takes the log's place; the
+    old log is kept, a crash leaves one of the two. Packs stay where they are.
+    """
+    from dvid_es.bootstrap import move_log
+
+    settings = settings_of(data, config)
+    (folder,) = _folders(settings, repo)
+    with progress_bar("moving") as progress:
+        moved = move_log(settings, folder, target, progress)
+    if as_json:
+        show_json({**moved._asdict(), "kept": str(moved.kept)})
+    else:
+        click.echo(f"{moved.events} events are on {target} now, digest {moved.digest[:16]}")
+        click.echo(f"the old log is kept: {moved.kept}")

@@ -13,7 +13,7 @@ from dvid_es.errors import DvidError
 
 EPILOG = """Exit codes: 0 done; 1 a check found something wrong; 2 wrong usage; 3 wrong setting, or
 address or data folder in use; 4 refused, nothing has changed; 5 stored bytes are damaged; 6 the
-server does not answer; 7 the disk is full."""
+server, or a broker of the log, does not answer; 7 the disk is full."""
 
 
 class Commands(click.Group):

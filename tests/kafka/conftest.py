@@ -33,6 +33,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"Kafka tests ran on: {line}")
 
 
+@pytest.fixture
+def no_brokers() -> None:
+    """Marks tests that need none: they run wherever Python does."""
+
+
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[real.Broker]:
     """A real broker, shared: whoever stops it starts it again."""

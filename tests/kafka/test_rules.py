@@ -21,9 +21,7 @@ from tests.kafka.fake import FakeBrokers, FakeCluster
 TOPIC = "topic"
 
 
-@pytest.fixture(autouse=True)
-def no_brokers() -> None:
-    """These tests need none, wherever they run."""
+pytestmark = pytest.mark.usefixtures("no_brokers")
 
 
 @pytest.fixture
