@@ -47,7 +47,6 @@ LABELARRAY = Datatype(
     create=create,
     extended=extended,
     extents=endpoints_settings.extents_info,
-    reads=frozenset({"POST label"}),
     conflicts=merging.conflicts,
     syncs=frozenset(),
     help=Path(__file__).with_name("HELP.txt").read_text(),

@@ -13,7 +13,7 @@ from dvid_es.datatypes.labelarray.commands import (
     SplitLabel,
     check_label,
 )
-from dvid_es.datatypes.labelarray.edits import Cover, Edit, Found, Labels, Outdated, Relabel
+from dvid_es.datatypes.labelarray.edits import Coords, Cover, Edit, Found, Labels, Outdated, Relabel
 from dvid_es.datatypes.labelarray.requests import VOXELS_MAX, Runs
 from dvid_es.datatypes.labelmap.bodies import bodysets, counters
 from dvid_es.datatypes.labelmap.bodies.commands_labels import ReserveLabels
@@ -37,6 +37,9 @@ AHEAD_BLOCKS = 4096
 Make = Callable[[int], Awaitable[Command]]
 """Prepares a command; given a label that was reserved for it, or 0."""
 
+Derive = Callable[[NodeRequest, Coords, list[Prepared], list[Bulk]], Awaitable[None]]
+"""Makes what follows from edited blocks ahead of their event; its transaction may end."""
+
 
 async def write_edit(request: NodeRequest, make: Make) -> bytes:
     """Prepare an edit and have it decided; again while other writes come between.
@@ -59,12 +62,22 @@ async def write_edit(request: NodeRequest, make: Make) -> bytes:
     raise problem
 
 
-async def rewrite(request: NodeRequest, found: Found, edit: Edit) -> Rewritten:
-    """Edit all blocks, and make the lower scales for the fold to find them."""
+async def derive_scales(
+    request: NodeRequest, coords_zyx: Coords, prepared: list[Prepared], stored: list[Bulk]
+) -> None:
+    """Make the lower scales of a labelarray, for the fold of the event to find them."""
+    shape, levels = block_shape(request.instance), request.instance.settings["MaxDownresLevel"]
+    await ingest.derive_ahead(request, coords_zyx, prepared, stored, shape, levels)
+
+
+async def rewrite(
+    request: NodeRequest, found: Found, edit: Edit, derive: Derive | None = None
+) -> Rewritten:
+    """Edit all blocks, and make what follows from them."""
+    request.finish()  # a reader kept open meanwhile would hold back the pages of the store
     packs, shape = request.stream.packs, block_shape(request.instance)
-    levels = int(request.instance.settings.get("MaxDownresLevel", 0))
     n = len(found.coords_zyx)
-    ahead = bool(levels) and n <= AHEAD_BLOCKS
+    ahead = derive is not None and n <= AHEAD_BLOCKS
 
     def make(start: int, stop: int) -> list[tuple[Prepared, Bulk]]:
         made = edits.make(packs, found, edit, shape, start, stop)
@@ -83,8 +96,8 @@ async def rewrite(request: NodeRequest, found: Found, edit: Edit) -> Rewritten:
         return [keep_bulk(request, value) for value in (coords, counts)]
 
     coords, counts = await request.in_thread(keep)
-    if ahead:
-        await ingest.derive_ahead(request, found.coords_zyx, prepared, stored, shape, levels)
+    if derive is not None and ahead:
+        await derive(request, found.coords_zyx, prepared, stored)
     return Rewritten(
         found=found, coords=coords, blocks=tuple(stored), counts=counts, shape_zyx=shape
     )
@@ -95,7 +108,7 @@ def keep_bulk(request: NodeRequest, value: bytes) -> Bulk:
     return value if len(value) <= INLINE_BYTES_MAX else request.stream.packs.put(value)
 
 
-async def merge(request: NodeRequest) -> None:
+async def merge(request: NodeRequest, derive: Derive | None) -> None:
     """Merge the labels of a body `[target, label, label ...]`.
 
     Raises:
@@ -106,18 +119,21 @@ async def merge(request: NodeRequest) -> None:
     async def make(_: int) -> MergeLabels:
         txn, view, instance_id = request.txn, request.view, request.instance.id
         found = await request.in_thread(edits.find_labels, txn, instance_id, view, labels)
-        made = await rewrite(request, found, Relabel(labels, target))
+        made = await rewrite(request, found, Relabel(labels, target), derive)
         return MergeLabels(target=target, labels=labels, made=made)
 
     await write_edit(request, make)
 
 
-async def split(request: NodeRequest, label: int, *, coarse: bool, strict: bool) -> bytes:
+async def split(
+    request: NodeRequest, label: int, derive: Derive | None, *, coarse: bool, strict: bool
+) -> bytes:
     """Split voxels, or all voxels in some blocks, off a label.
 
     Args:
         request: its body has the runs.
         label: the one that loses them.
+        derive: makes what follows from the edited blocks.
         coarse: whether runs are of blocks.
         strict: whether all runs must be of the label; otherwise other voxels stay as they are.
 
@@ -137,7 +153,7 @@ async def split(request: NodeRequest, label: int, *, coarse: bool, strict: bool)
         check_label(txn, instance_id, view, label)
         new = chosen or reserved or counters.allocate(txn, instance_id)[0]
         prepare_blocks = _prepare_coarse if coarse else _prepare_fine
-        made = await prepare_blocks(request, old, new, runs, strict)
+        made = await prepare_blocks(request, old, new, runs, strict, derive)
         return SplitLabel(
             label=label,
             new_label=new,
@@ -152,7 +168,12 @@ async def split(request: NodeRequest, label: int, *, coarse: bool, strict: bool)
 
 
 async def _prepare_coarse(
-    request: NodeRequest, old: Labels, new: int, runs: Runs, strict: bool
+    request: NodeRequest,
+    old: Labels,
+    new: int,
+    runs: Runs,
+    strict: bool,
+    derive: Derive | None,
 ) -> Rewritten:
     txn, view, instance_id = request.txn, request.view, request.instance.id
 
@@ -166,11 +187,16 @@ async def _prepare_coarse(
         raise InvalidRequest(
             f"cannot split label {old[0]}: it is in {n} of the {runs.covered} blocks to be split off"
         )
-    return await rewrite(request, found, Relabel(old, new))
+    return await rewrite(request, found, Relabel(old, new), derive)
 
 
 async def _prepare_fine(
-    request: NodeRequest, old: Labels, new: int, runs: Runs, strict: bool
+    request: NodeRequest,
+    old: Labels,
+    new: int,
+    runs: Runs,
+    strict: bool,
+    derive: Derive | None,
 ) -> Rewritten:
     txn, view, instance_id = request.txn, request.view, request.instance.id
     shape, label = block_shape(request.instance), int(old[0])
@@ -184,7 +210,7 @@ async def _prepare_fine(
         return found.only(cover.coords_zyx), cover
 
     found, cover = await request.in_thread(find)
-    made = await rewrite(request, found, cover)
+    made = await rewrite(request, found, cover, derive)
     changed = sum(cover.changed)
     if changed == 0 or (strict and changed < runs.covered):
         raise InvalidRequest(

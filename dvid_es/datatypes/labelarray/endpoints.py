@@ -107,24 +107,32 @@ async def refuse_counters(request: NodeRequest) -> Any:
 # -- edits -----------------------------------------------------------------------------------
 
 
+def _derive(request: NodeRequest) -> editing.Derive | None:
+    return editing.derive_scales if request.instance.settings["MaxDownresLevel"] else None
+
+
 @indexed
 async def post_merge(request: NodeRequest) -> HTTPResponse:
     """Merge labels: [target, label, label ...]."""
-    await editing.merge(request)
+    await editing.merge(request, _derive(request))
     return empty()
 
 
 @indexed
 async def post_split(request: NodeRequest) -> HTTPResponse:
     """Give voxels of a label another label."""
-    answer = await editing.split(request, parse_label(request), coarse=False, strict=False)
+    answer = await editing.split(
+        request, parse_label(request), _derive(request), coarse=False, strict=False
+    )
     return raw_json(answer)
 
 
 @indexed
 async def post_split_coarse(request: NodeRequest) -> HTTPResponse:
     """Give all voxels of a label in some blocks another label."""
-    answer = await editing.split(request, parse_label(request), coarse=True, strict=False)
+    answer = await editing.split(
+        request, parse_label(request), _derive(request), coarse=True, strict=False
+    )
     return raw_json(answer)
 
 

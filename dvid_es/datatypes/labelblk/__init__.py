@@ -44,7 +44,6 @@ LABELBLK = Datatype(
     folds=fold.FOLDS,
     create=create,
     extended=extended,
-    reads=frozenset({"POST label"}),
     conflicts=merging.conflicts,
     syncs=frozenset({"labelblk", "labelvol"}),
     partner=refused,

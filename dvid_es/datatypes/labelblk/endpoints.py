@@ -8,17 +8,16 @@ from functools import wraps
 from typing import Any
 
 from dvid_es.datatypes.labelarray.editing import keep_bulk
-from dvid_es.datatypes.labelblk import coarser
-from dvid_es.datatypes.labelblk.following import UNVERSIONED, listeners
+from dvid_es.datatypes.labelblk.ahead import halve_ahead, has_halves
 from dvid_es.datatypes.labelmap import endpoints_settings
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
-from dvid_es.datatypes.labelmap.voxels import downres, endpoints_slices, ingest, prepare
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
+from dvid_es.datatypes.labelmap.voxels import endpoints_slices, ingest, prepare
 from dvid_es.datatypes.labelmap.voxels import requests as parse
 from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
-from dvid_es.errors import InvalidRequest, VersionConflict
+from dvid_es.errors import InvalidRequest
 from dvid_es.events import Bulk
 from dvid_es.geometry import Box
 from dvid_es.http.node import NodeRequest, empty
@@ -75,7 +74,7 @@ async def _post_volume(request: NodeRequest, box: Box, compression: str) -> None
     coords, places = prepare.block_places(box, shape)
     inflate = prepare.inflate_volume
     volume = await request.in_thread(inflate, request.body, compression, box.shape_zyx)
-    halves = next(listeners(request.repo, request.instance.id, "labelblk"), None) is not None
+    halves = has_halves(request, request.instance)
     wanted = prepare.Wanted(counted=True, kept=halves)
 
     def make(start: int, stop: int) -> list[tuple[Prepared, Bulk]]:
@@ -92,8 +91,7 @@ async def _post_volume(request: NodeRequest, box: Box, compression: str) -> None
 
     coords_bulk, counts_bulk = await request.in_thread(keep)
     if halves:
-        digests = [downres.digest(block) for block in stored]
-        await _halve_ahead(request, coords, [one.block for one in prepared], digests)
+        await halve_ahead(request, request.instance, coords, prepared, stored)
     await request.write(
         PutBlocks(
             scale=0,
@@ -104,33 +102,6 @@ async def _post_volume(request: NodeRequest, box: Box, compression: str) -> None
             extents=(*box.start_zyx[::-1], *box.max_xyz),
         )
     )
-
-
-async def _halve_ahead(
-    request: NodeRequest, coords: Any, children: list[bytes], digests: list[bytes]
-) -> None:
-    """Make the blocks of coarser instances now, for the fold of the event to find them."""
-    txn, shape = request.txn, block_shape(request.instance)
-    finer, seen = request.instance, {request.instance.id}
-    while True:
-        found = next(listeners(txn.repo, finer.id, "labelblk"), None)
-        if found is None or found.id in seen:
-            break
-        seen.add(found.id)
-        view = txn.view(request.version.id if found.versioned else UNVERSIONED)
-        parents = downres.parents_of(coords)
-        try:
-            find = coarser.previous_of
-            previous = await request.in_thread(find, txn, found.id, view, parents)
-        except VersionConflict:
-            break  # this very write may settle it: the fold will see
-        packs = request.stream.packs
-        maker = coarser.Maker(packs, shape, children, digests, parents, previous)
-        made = await in_threads(request, maker.make, spans(len(previous), 8))
-        pairs = [pair for part in made for pair in part]
-        children, digests = [block for block, _ in pairs], [digest for _, digest in pairs]
-        coords, finer = parents.coords_zyx, found
-    request.finish()
 
 
 get_blocks.throttled = True  # type: ignore[attr-defined]

@@ -15,7 +15,8 @@ from dvid_es.codecs.compression import gzip_compress, lz4_block_compress
 from dvid_es.datatypes.labelarray import editing, edits, requests
 from dvid_es.datatypes.labelarray import endpoints as endpoints_labelarray
 from dvid_es.datatypes.labelarray.edits import Coords, Found, Places
-from dvid_es.datatypes.labelblk.following import UNVERSIONED
+from dvid_es.datatypes.labelblk.ahead import halve_ahead, has_halves
+from dvid_es.datatypes.labelblk.following import UNVERSIONED, listeners
 from dvid_es.datatypes.labelmap.bodies.requests import parse_label
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.sparse import endpoints as endpoints_sparse
@@ -115,21 +116,40 @@ def synced_labelblk(request: NodeRequest) -> tuple[Instance, View]:
 # -- edits -----------------------------------------------------------------------------------
 
 
+def _derive(request: NodeRequest) -> editing.Derive | None:
+    """Return what makes the blocks of coarser labelblks, if the edit reaches any."""
+    for labelblk in listeners(request.repo, request.instance.id, "labelblk"):
+        if has_halves(request, labelblk):
+            return _halves_of(labelblk)
+    return None
+
+
+def _halves_of(labelblk: Instance) -> editing.Derive:
+    async def derive(request: NodeRequest, *blocks_made: Any) -> None:
+        await halve_ahead(request, labelblk, *blocks_made)
+
+    return derive
+
+
 async def post_merge(request: NodeRequest) -> HTTPResponse:
     """Merge labels: [target, label, label ...]."""
-    await editing.merge(request)
+    await editing.merge(request, _derive(request))
     return empty()
 
 
 async def post_split(request: NodeRequest) -> HTTPResponse:
     """Give voxels of a label another label."""
-    answer = await editing.split(request, parse_label(request), coarse=False, strict=True)
+    answer = await editing.split(
+        request, parse_label(request), _derive(request), coarse=False, strict=True
+    )
     return raw_json(answer)
 
 
 async def post_split_coarse(request: NodeRequest) -> HTTPResponse:
     """Give all voxels of a label in some blocks another label."""
-    answer = await editing.split(request, parse_label(request), coarse=True, strict=True)
+    answer = await editing.split(
+        request, parse_label(request), _derive(request), coarse=True, strict=True
+    )
     return raw_json(answer)
 
 

@@ -198,6 +198,20 @@ def test_a_split_leaves_voxels_of_others_and_may_join_a_label(live: Any) -> None
     check(live, root, volume, {3})
 
 
+def test_the_past_and_a_dry_run_show_voxels_before_an_edit(live: Any) -> None:
+    volume = three_labels()
+    root, node = made(live, volume)
+    before = cases.state(live)
+    answer = live.ok("POST", f"{node}/merge?dryrun=true", b"[3,5]")
+    assert cases.state(live) == before
+    assert b"labelarray.merge" in answer.body
+    sequence = live.ok("GET", f"{node}/label/1_2_3").headers["x-dvid-es-seq"]
+    live.ok("POST", f"{node}/merge", json_body=[3, 5])
+    assert np.array_equal(Segmentation(live, root).read(SHAPE, at=sequence), volume)
+    assert live.ok("GET", f"{node}/sparsevol/5?at={sequence}").status == 200
+    assert live.call("GET", f"{node}/sparsevol/5").status == 404
+
+
 def test_voxels_that_runs_name_twice_are_split_once(live: Any) -> None:
     volume = three_labels()
     root, node = made(live, volume)

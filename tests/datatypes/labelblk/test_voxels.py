@@ -130,6 +130,33 @@ def test_lower_scales_follow_writes_over_versions(
     model.check_rebuilt(live, tmp_path)
 
 
+def test_coarser_blocks_are_made_once_ahead_of_their_event(
+    live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_blocks: list[int] = []
+    parent = coarser.parent
+
+    def counted(*parts: Any) -> bytes:
+        made_blocks.append(1)
+        return parent(*parts)
+
+    monkeypatch.setattr(coarser, "parent", counted)
+    root = made(live, "labels", "labels_1", "labels_2")
+    live.new_instance(root, "labelvol", "vol")
+    for name, to in (("labels", "vol"), ("vol", "labels")):
+        live.ok("POST", f"/api/node/{root}/{name}/sync", json_body={"sync": to})
+    volume = oracle.cells((64, 64, 128), 4, 9)
+    Segmentation(live, root, "labels").post(volume)
+    assert len(made_blocks) == 2 + 1
+    made_blocks.clear()
+    live.ok("POST", f"/api/node/{root}/vol/merge", json_body=[1, 2])
+    whole = np.unique(np.argwhere(volume == 2)[:, 2] // 64)
+    assert len(made_blocks) == len(whole) + 1
+    volume[volume == 2] = 1
+    half = model.halved(volume, background=True)
+    assert np.array_equal(Segmentation(live, root, "labels_1").read(half.shape), half)
+
+
 def test_circles_of_syncs_end(live: Any) -> None:
     root = made(live, "a", "b")
     live.ok("POST", f"/api/node/{root}/a/sync", json_body={"sync": "b"})
