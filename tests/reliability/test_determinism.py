@@ -103,7 +103,7 @@ class History:
     def labels(self, node: str) -> None:
         dice = self.dice
         some = dice.sample(range(1, 30), 3)
-        kind = dice.randrange(6)
+        kind = dice.randrange(7)
         if kind == 0:
             cells = np.array([dice.choices(range(30), k=8) for _ in range(64)], np.uint64)
             volume = cells.reshape(8, 8, 8).repeat(8, 0).repeat(8, 1).repeat(8, 2)
@@ -120,6 +120,9 @@ class History:
             self.send(
                 "POST", f"{node}/seg/renumber", json.dumps([some[0] + 1000, some[1]]).encode()
             )
+        elif kind == 5:
+            mutation = json.dumps({"mutation": 1_000_000_000 + dice.randrange(20)}).encode()
+            self.send("POST", f"{node}/seg/{dice.choice(('undo', 'redo'))}", mutation)
         else:
             self.send("POST", f"{node}/seg/nextlabel/{dice.randrange(1, 9)}")
 
