@@ -5,6 +5,7 @@ from pathlib import Path
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies import endpoints as endpoints_bodies
 from dvid_es.datatypes.labelmap.fsck import endpoints as endpoints_fsck
+from dvid_es.datatypes.labelmap.export import endpoints as endpoints_export
 from dvid_es.datatypes.labelmap.precomputed import endpoints as endpoints_precomputed
 from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
 from dvid_es.datatypes.labelmap.splits import fold as fold_splits
@@ -32,13 +33,14 @@ LABELMAP = Datatype(
         **endpoints_bodies.ENDPOINTS,
         **endpoints_splits.ENDPOINTS,
         **endpoints_precomputed.ENDPOINTS,
+        **endpoints_export.ENDPOINTS,
         **endpoints_fsck.ENDPOINTS,
     },
     folds={**fold_voxels.FOLDS, **endpoints_bodies.FOLDS, **fold_splits.FOLDS},
     create=instance_settings.create,
     extended=endpoints_settings.extended_info,
     extents=endpoints_settings.extents_info,
-    reads=endpoints_voxels.READS | endpoints_fsck.READS,
+    reads=endpoints_voxels.READS | endpoints_fsck.READS | endpoints_export.READS,
     conflicts=merging.conflicts,
     help="".join(
         Path(__file__).with_name(name).read_text()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import tensorstore
 
+from dvid_es.settings import Settings
 from tests.datatypes.labelmap.voxel_oracle import Segmentation, cells, halved, segmentation
 
 SIDE = 32
@@ -35,6 +38,19 @@ def everything(store: Any) -> np.ndarray:
 
 @pytest.fixture
 def seg(live: Any) -> Segmentation:
+    return empty(live)
+
+
+@pytest.fixture(scope="module")
+def still(run_server: Any, tmp_path_factory: Any) -> Iterator[Segmentation]:
+    """A segmentation that no test changes, with its server."""
+    with run_server(Settings(data=tmp_path_factory.mktemp("still") / "data")) as live:
+        made = empty(live)
+        made.post(cells((32, 32, 32), 3, 2))
+        yield made
+
+
+def empty(live: Any) -> Segmentation:
     root = live.new_repo()
     live.new_instance(
         root, "labelmap", "seg", BlockSize="32,32,32", MaxDownresLevel="2", VoxelSize="8,8,40"
@@ -204,12 +220,9 @@ def test_chunks_are_zipped_for_clients_that_ask_and_their_tags_differ(
     ],
 )  # fmt: skip
 def test_what_is_no_file_of_the_volume_is_refused_with_a_reason(
-    live: Any, seg: Segmentation, path: str, status: int
+    still: Segmentation, path: str, status: int
 ) -> None:
-    from urllib.parse import quote
-
-    seg.post(cells((32, 32, 32), 3, 2))
-    answer = live.call("GET", f"{seg.node}/precomputed/{quote(path)}")
+    answer = still.live.call("GET", f"{still.node}/precomputed/{quote(path)}")
     assert answer.status == status
     assert len(answer.text) > 20
 

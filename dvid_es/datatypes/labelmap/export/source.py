@@ -124,16 +124,15 @@ class Source:
     def _piece(self, scale: int, coords: Coords, supervoxels: bool) -> Piece | None:
         with self.reading() as (txn, view):
             found = blocks.find_list(txn, self.instance.id, scale, coords, view)
-            there = [place for place, block in enumerate(found) if block is not None]
-            if not there:
+            stored = [block for block in found if block is not None]
+            if not stored:
                 return None
-            chosen = BlockSet(
-                self.stream.packs, None, self.shape_zyx, coords[there], [found[i] for i in there]
-            )
+            coords = coords[[block is not None for block in found]]
+            chosen = BlockSet(self.stream.packs, None, self.shape_zyx, coords, stored)
             label_blocks = chosen.label_blocks()
             own = tables = [labelblock.table(block) for block in label_blocks]
             mapping = mapping_for(txn, self.instance.id, view, supervoxels)
             if mapping is not None:
                 ends = np.cumsum([len(table) for table in tables])[:-1]
                 tables = np.split(mapping.map(np.concatenate(tables)), ends)
-        return Piece(coords[there], label_blocks, own, tables)
+        return Piece(coords, label_blocks, own, tables)
