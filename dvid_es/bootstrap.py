@@ -1,10 +1,15 @@
 """The composition root: the one module that knows all the parts."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sanic import Sanic
 
+from dvid_es.analytics.service import Analytics, Limits
+from dvid_es.analytics.touched import Described
 from dvid_es.clock import Clock, SystemClock
 from dvid_es.datatypes import DATATYPES
 from dvid_es.engine import Engine
@@ -18,6 +23,7 @@ from dvid_es.logs.filelog import FileLog
 from dvid_es.logs.kafka_places import read_marker
 from dvid_es.logs.move import Moved, move, settle_move
 from dvid_es.logs.packs import FilePacks
+from dvid_es.logs.reader import LogReader
 from dvid_es.logs.segment import list_segments
 from dvid_es.projections.fold import combined
 from dvid_es.projections.projector import Projector
@@ -30,6 +36,7 @@ from dvid_es.settings import Settings
 from dvid_es.streams import Stream, Streams
 
 if TYPE_CHECKING:
+    from dvid_es.analytics.export import Readable
     from dvid_es.logs.kafka_client import Cluster
 
 SEGMENT_BYTES = 32 << 20
@@ -218,6 +225,7 @@ def make_engine(
         decisions={"allow_split": settings.allow_split},
         closed=closed,
         jobs_at_once=settings.jobs_at_once,
+        analytics=make_analytics(settings),
     )
     for root, reason in setbacks.failed.items():
         engine.writer.halt(root, reason)
@@ -225,6 +233,53 @@ def make_engine(
         engine.writer.postpone(opened.streams.get(root), records)
     engine.start()
     return engine
+
+
+@contextmanager
+def open_reader(settings: Settings, folder: Path) -> "Iterator[Readable]":
+    """Open the log of one repository for reading, wherever it is and beside whoever writes it."""
+    if read_marker(folder) is None:
+        yield LogReader(folder)
+        return
+    from dvid_es.logs.kafka_read import KafkaReader
+
+    cluster = make_cluster(settings)
+    try:
+        yield KafkaReader(folder, cluster)
+    finally:
+        cluster.close()
+
+
+def make_analytics(settings: Settings, scratch: Path | None = None) -> Analytics:
+    """Return what answers queries over history; it starts nothing before the first one.
+
+    With `scratch`, a folder that is its own, it is no part of a server and starts no exports.
+    """
+    config = [] if settings.config_path is None else ["--config", str(settings.config_path)]
+    command = [sys.executable, "-m", "dvid_es", "export", "parquet", "--data", str(settings.data)]
+    places = Places(settings.data)
+    return Analytics(
+        places.analytics,
+        described(),
+        Limits(
+            seconds=settings.sql_seconds,
+            memory_bytes=settings.sql_memory_megabytes << 20,
+            threads=settings.sql_threads,
+            result_bytes=settings.sql_result_megabytes << 20,
+            at_once=settings.sql_at_once,
+            tail_events=settings.sql_tail_events,
+        ),
+        scratch or places.analytics / "serving",
+        None if scratch else lambda root: [*command, *config, "--repo", root],
+    )
+
+
+def described() -> Described:
+    """Return what the datatypes declare for analytics."""
+    return Described(
+        {kind: describe for found in DATATYPES for kind, describe in found.touched.items()},
+        {found.name: found.tables for found in DATATYPES},
+    )
 
 
 class OpenedData:

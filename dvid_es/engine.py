@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from dvid_es.analytics.service import Analytics
 from dvid_es.clock import Clock
 from dvid_es.errors import InvalidRequest
 from dvid_es.jobs import Jobs
@@ -44,6 +45,7 @@ class Engine:
         decisions: dict[str, Any],
         closed: Callable[[bool], None] = lambda _: None,
         jobs_at_once: int = 1,
+        analytics: Analytics | None = None,
     ) -> None:
         """Wire the parts.
 
@@ -55,6 +57,7 @@ class Engine:
             decisions: the settings that commands see.
             closed: called at the end of `close`, with whether all went well.
             jobs_at_once: long jobs that may run at a time.
+            analytics: answers queries over history; None refuses them.
         """
         self.store = store
         self.streams = streams
@@ -63,6 +66,7 @@ class Engine:
         self._closed = closed
         self.writer = Writer(store, streams, projector, clock, decisions, self._published)
         self.jobs = Jobs(clock, jobs_at_once)
+        self.analytics = analytics
         self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
         self._names = _Names({}, None)
         self._graphs: dict[str, tuple[VersionGraph, bool]] = {}
@@ -77,6 +81,8 @@ class Engine:
         """Stop long jobs, finish waiting writes and close everything."""
         clean = False
         try:
+            if self.analytics is not None:
+                self.analytics.close()
             self.jobs.close()
             self.writer.stop()
             self.pool.shutdown()

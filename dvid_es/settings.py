@@ -77,6 +77,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jobs_at_once: int = 1
     """Long jobs, such as exports, that run at a time; others wait."""
 
+    sql_seconds: float = 30
+    """How long one query over history may take."""
+
+    sql_memory_megabytes: int = 1024
+    """Memory of one query."""
+
+    sql_threads: int = 2
+    """Threads of one query."""
+
+    sql_at_once: int = 2
+    """Queries that may run at the same time; others are answered 503."""
+
+    sql_result_megabytes: int = 64
+    """Largest result of a query."""
+
+    sql_tail_events: int = 200_000
+    """Events that queries read from the log; when there are more, they are exported to Parquet."""
+
     snapshots_kept: int = 3
     """Copies of the views that are kept; older ones are removed when one is made."""
 

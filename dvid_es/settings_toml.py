@@ -211,6 +211,14 @@ KEYS: dict[str, dict[str, Convert | Ignored]] = {
         "exportKeepFreeBytes": _number("export_keep_free_bytes"),
         "jobsAtOnce": _number("jobs_at_once", 1),
     },
+    "sql": {
+        "seconds": _number("sql_seconds", 1),
+        "memoryMegabytes": _number("sql_memory_megabytes", 64),
+        "threads": _number("sql_threads", 1),
+        "atOnce": _number("sql_at_once", 1),
+        "resultMegabytes": _number("sql_result_megabytes", 1),
+        "tailEvents": _number("sql_tail_events", 1),
+    },
 }
 """Known keys, spelled as in the documentation, by section; case does not matter."""
 

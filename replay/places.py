@@ -60,6 +60,11 @@ class Places(NamedTuple):
         return self.data / "snapshots"
 
     @property
+    def analytics(self) -> Path:
+        """History as Parquet files: one folder for each repository."""
+        return self.data / "analytics"
+
+    @property
     def clean_stop(self) -> Path:
         """The marker of a clean stop: there while no process has the store open."""
         return self.data / "clean-stop"

@@ -112,6 +112,7 @@ HOMES = {
     "isal": ("dvid_es/codecs/",),
     "numba": ("dvid_es/codecs/", "dvid_es/datatypes/*/kernels*.py"),
     "llvmlite": ("dvid_es/codecs/", "dvid_es/datatypes/*/kernels*.py"),
+    "duckdb": ("dvid_es/analytics/guard.py", "dvid_es/analytics/worker.py"),
     "pyarrow": ("dvid_es/analytics/", "dvid_es/datatypes/labelmap/export/arrow.py"),
     "google_crc32c": ("logs/checksums.py",),
     "PIL": ("dvid_es/codecs/images.py",),

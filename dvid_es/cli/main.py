@@ -7,7 +7,16 @@ from typing import Any
 import click
 
 from dvid_es import __version__
-from dvid_es.cli import completion, configuring, data, fsck, logging_commands, names, serving
+from dvid_es.cli import (
+    completion,
+    configuring,
+    data,
+    fsck,
+    history,
+    logging_commands,
+    names,
+    serving,
+)
 from dvid_es.cli.exits import code_of
 from dvid_es.errors import DvidError
 
@@ -62,6 +71,8 @@ for command in (
     data.snapshot,
     fsck.fsck,
     logging_commands.log,
+    history.export,
+    history.sql,
     configuring.config,
     configuring.warmup,
     completion.completion,

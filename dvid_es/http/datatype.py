@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from dvid_es.analytics.touched import Describe, Table
 from dvid_es.events import Event
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.fold import Fold
@@ -75,6 +76,12 @@ class Datatype:
 
     projections: Mapping[int, str] = field(default_factory=dict)
     """Name of each kind of row that it keeps, for digests: {kind: name}."""
+
+    touched: Mapping[type[Event], Describe] = field(default_factory=dict)
+    """What its events touch, for analytics."""
+
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    """What an instance holds at a version, as tables for analytics, by their names."""
 
     @property
     def url(self) -> str:

@@ -6,6 +6,7 @@ from dvid_es.http.datatype import Handler
 from dvid_es.repos import endpoints_instances as instances
 from dvid_es.repos import endpoints_nodes as nodes
 from dvid_es.repos import endpoints_repos as repos
+from dvid_es.repos import endpoints_sql as sql
 
 REPOS_ROUTES: Mapping[str, Handler] = {
     "POST api/repos": repos.post_repos,
@@ -31,6 +32,7 @@ REPO_ROUTES: Mapping[str, Handler] = {
     "POST rename": repos.post_rename,
     "POST undelete": repos.post_undelete,
     "POST purge": repos.post_purge,
+    "POST sql": sql.post_sql,
     "POST merge": nodes.post_merge,
     "POST resolve": nodes.post_resolve,
     "GET conflicts": nodes.get_conflicts,

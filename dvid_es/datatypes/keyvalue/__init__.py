@@ -7,6 +7,7 @@ from dvid_es.datatypes.keyvalue.endpoints import ENDPOINTS
 from dvid_es.datatypes.keyvalue.fold import FOLDS
 from dvid_es.datatypes.keyvalue.merging import conflicts, resolve
 from dvid_es.datatypes.keyvalue.rows import VALUES
+from dvid_es.datatypes.keyvalue.tables import TABLES
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
 
@@ -25,5 +26,6 @@ KEYVALUE = Datatype(
     conflicts=conflicts,
     resolve=resolve,
     help=files(__name__).joinpath("HELP.txt").read_text("utf-8"),
+    tables=TABLES,
     projections={VALUES: "keyvalue values"},
 )

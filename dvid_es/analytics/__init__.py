@@ -1,0 +1,1 @@
+"""History as files and as answers to SQL: everything that happened, asked in columns."""
