@@ -11,7 +11,7 @@ import pytest
 from dvid_es.bootstrap import kind_names
 from dvid_es.codecs import messages_pb2
 from dvid_es.datatypes.labelmap.bodies import bodysets
-from dvid_es.datatypes.labelmap.undo import commands, endpoints
+from dvid_es.datatypes.labelmap.undo import deciding, endpoints
 from dvid_es.replay.verify import verify
 from dvid_es.settings import Settings
 from tests.datatypes.labelmap import split_cases as cases
@@ -212,6 +212,7 @@ def test_a_mutation_that_others_build_on_is_refused_with_all_of_them(served: Any
     node = walk.node(walk.root)
     merge = served.ok("POST", f"{node}/merge", json_body=[1, 2, 3]).json()["MutationID"]
     other = served.ok("POST", f"{node}/merge", json_body=[6, 7]).json()["MutationID"]
+    served.ok("POST", f"{node}/merge", json_body=[1, 9])  # nothing of it builds on the first one
     cleave = served.ok("POST", f"{node}/cleave/1", json_body=[2]).json()
     state = cases.state(served)
     answer = change(walk, "undo", merge)
@@ -219,7 +220,9 @@ def test_a_mutation_that_others_build_on_is_refused_with_all_of_them(served: Any
     assert answer.headers["content-type"] == "application/json"
     assert ids_of(answer) == [cleave["MutationID"]]
     assert answer.json()["dependents"][0]["Action"] == "cleave"
-    assert f"by mutation {cleave['MutationID']}" in answer.json()["error"]
+    said = answer.json()["error"]
+    assert f"{merge} cannot be undone: supervoxel 2 changed since by" in said
+    assert f"by mutation {cleave['MutationID']}:" in said
     assert cases.state(served) == state
     into = served.ok("POST", f"{node}/merge", json_body=[8, cleave["CleavedLabel"]]).json()
     assert ids_of(change(walk, "undo", merge)) == [cleave["MutationID"], into["MutationID"]]
@@ -482,7 +485,7 @@ def test_a_mapping_that_is_too_long_is_refused(
 ) -> None:
     walk = Walk(served, 29)
     node = walk.node(walk.root)
-    monkeypatch.setattr(commands, "MAPPINGS_MAX", 5000)
+    monkeypatch.setattr(deciding, "MAPPINGS_MAX", 5000)
     entries = dict.fromkeys(range(2000, 7001), 1)
     long = served.ok("POST", f"{node}/mappings", mapping_ops(entries)).headers["x-dvid-es-seq"]
     answer = change(walk, "undo", int(long))

@@ -1,7 +1,6 @@
 """Which later mutations stand in the way of an undo or a redo."""
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from dvid_es.datatypes.labelmap.bodies import bodysets, mutationlog
 from dvid_es.datatypes.labelmap.lineage.walk import entry_at
@@ -22,33 +21,43 @@ _LOOKED_AT_MAX = 10_000
 """Most bodies and supervoxels whose changes are looked up for that."""
 
 
-def refuse(
-    txn: ReadTxn,
-    instance_id: int,
-    view: View,
-    target: Target,
-    bodies: Iterable[int],
-    svs: Iterable[int],
-) -> DependentMutations:
-    """Return the refusal of a reversal.
+class Wrong(NamedTuple):
+    """What is not as a reversal needs it."""
 
-    Args:
-        txn: the state.
-        instance_id: the labelmap.
-        view: of the version that is written to.
-        target: what was to be undone or redone.
-        bodies: those that are not as they must be.
-        svs: supervoxels that are not.
-    """
-    bodies, svs = sorted(set(bodies)), sorted(set(svs))
+    bodies: list[int]
+    """Bodies that nobody must have changed at all."""
+
+    ended: list[int]
+    """Bodies that must still be there."""
+
+    svs: list[int]
+    """Supervoxels that must be where they were, with the voxels that they had."""
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything in it."""
+        return any(self)
+
+
+def refuse(
+    txn: ReadTxn, instance_id: int, view: View, target: Target, wrong: Wrong
+) -> DependentMutations:
+    """Return the refusal of a reversal, with the mutations that are behind what is wrong."""
+    bodies, svs = sorted({*wrong.bodies, *wrong.ended}), sorted(set(wrong.svs))
     places = set()
     for kinds, labels in (
-        ((bodysets.BODIES,), bodies),
+        ((bodysets.BODIES,), wrong.bodies),
         ((mapping.ENTRIES, svindex.TOTALS), svs),
     ):
         for label in labels[:_LOOKED_AT_MAX]:
             for kind in kinds:
                 places |= _changes(txn, instance_id, kind, label, view, target.applied)
+    for label in wrong.ended:
+        ends = _changes(txn, instance_id, bodysets.BODIES, label, view, target.applied)
+        places |= set(sorted(ends)[-1:])
+    if not places:  # an index was posted, which moves no supervoxel in the mapping
+        for label in target.bodies():
+            places |= _changes(txn, instance_id, bodysets.BODIES, label, view, target.applied)
     found = []
     for sequence, version in sorted(places):
         entry = entry_at(txn, instance_id, version, sequence)

@@ -55,7 +55,8 @@ async def prepare_blocks(request: NodeRequest, target: Target) -> Made:
         made = await in_threads(request, maker.make, spans(len(coords), TASK_BLOCKS))
     except _Changed:
         svs = [sv for split in labels for sv in split]
-        raise dependents.refuse(txn, instance_id, view, target, (), svs) from None
+        wrong = dependents.Wrong([], [], svs)
+        raise dependents.refuse(txn, instance_id, view, target, wrong) from None
     pairs = [pair for part in made for pair in part]
     counts = prepare.counts_bytes(prepare.join_counts([one for one, _ in pairs]))
     if len(counts) > INLINE_BYTES_MAX:
