@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dvid_es.datatypes.labelblk import coarser
+from dvid_es.datatypes.labelblk import coarser, endpoints
 from dvid_es.datatypes.labelmap.voxels import downres
 from tests.datatypes.labelarray import label_model as model
 from tests.datatypes.labelmap import split_cases as cases
@@ -153,6 +153,22 @@ def test_coarser_blocks_are_made_once_ahead_of_their_event(
     whole = np.unique(np.argwhere(volume == 2)[:, 2] // 64)
     assert len(made_blocks) == len(whole) + 1
     volume[volume == 2] = 1
+    half = model.halved(volume, background=True)
+    assert np.array_equal(Segmentation(live, root, "labels_1").read(half.shape), half)
+
+
+def test_halves_made_for_another_type_are_never_taken(
+    live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: Any) -> None:
+        return None
+
+    monkeypatch.setattr(endpoints, "halve_ahead", nothing)
+    root = made(live, "labels", "labels_1")
+    live.new_instance(root, "labelarray", "array", BlockSize="32,32,32", MaxDownresLevel="1")
+    volume = np.random.default_rng(3).integers(0, 3, (64, 64, 64)).astype(np.uint64)
+    Segmentation(live, root, "array").post(volume, dryrun="true")  # it leaves its halves unused
+    Segmentation(live, root, "labels").post(volume)
     half = model.halved(volume, background=True)
     assert np.array_equal(Segmentation(live, root, "labels_1").read(half.shape), half)
 
