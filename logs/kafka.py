@@ -103,7 +103,7 @@ class KafkaLog:
                 f"topic {self._topic} begins at Kafka offset {first}: its first messages were removed."
                 " Restore it from a copy or a mirror, and set retention.ms=-1"
             )
-        if marker is not None and self._identity() != marker:
+        if marker is not None and self._identity(last) != marker:
             raise CorruptLog(
                 f"topic {self._topic} is not the one that held the events of {marker.stream}: it was"
                 " made anew, or is another's. Restore it from a copy or a mirror"
@@ -128,7 +128,7 @@ class KafkaLog:
         if fold.stream_id != self._stream_id:
             raise SettingsError(f"topic {self._topic} belongs to the stream {fold.stream_id!r}")
         if marker is None:
-            write_marker(self._disk, self._folder, self._identity())
+            write_marker(self._disk, self._folder, self._identity(fold.kafka))
         self._fold = fold
         self._remember(fold)
 
@@ -144,9 +144,9 @@ class KafkaLog:
             self._cluster.create_topic(self._topic)
         self._cluster.check_topic(self._topic)
 
-    def _identity(self) -> Marker:
+    def _identity(self, last: int) -> Marker:
         """Return what the marker of this stream must say: a topic is known by its first message."""
-        for batch in self._cluster.read(self._topic, 0, 1):
+        for batch in self._cluster.read(self._topic, 0, min(1, last)):
             digest = blake2b(batch[0][1] or b"", digest_size=16).hexdigest()
             return Marker(self._stream_id, self._topic, digest)
         return Marker(self._stream_id, self._topic, "")

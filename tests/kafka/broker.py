@@ -90,7 +90,13 @@ def free_port(first: int = 19000, stop: int = 19100) -> int:
 class Broker:
     """A broker that can be killed, paused and started again on the same data."""
 
-    def __init__(self, folder: Path, advertised_port: int | None = None, **properties: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        advertised_port: int | None = None,
+        protocol: str = "PLAINTEXT",
+        **properties: str,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.controller_port = free_port(self.port + 1)
@@ -102,9 +108,11 @@ class Broker:
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},"
+            "listeners": f"{protocol}://127.0.0.1:{self.port},"
             f"CONTROLLER://127.0.0.1:{self.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.advertised_port}",
+            "security.inter.broker.protocol": protocol,
+            "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{protocol}:{protocol}",
+            "advertised.listeners": f"{protocol}://127.0.0.1:{self.advertised_port}",
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(folder / "data"),
             "offsets.topic.replication.factor": "1",
@@ -133,7 +141,10 @@ class Broker:
         ]  # fmt: skip
 
     def _java(self, main: str, *words: str) -> None:
-        subprocess.run(self._command(main, *words), check=True, capture_output=True, timeout=120)
+        ran = subprocess.run(
+            self._command(main, *words), check=False, capture_output=True, text=True, timeout=120
+        )
+        assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
 
     def start(self) -> None:
         """Start and wait until it says that it is ready."""
@@ -142,6 +153,7 @@ class Broker:
             stderr=subprocess.STDOUT,
         )  # fmt: skip
         ready = threading.Event()
+        self.started = False
         assert process.stdout is not None
         lines = process.stdout
 
@@ -151,10 +163,12 @@ class Broker:
                     kept.write(line)
                     kept.flush()
                     if "Kafka Server started" in line:
+                        self.started = True
                         ready.set()
+            ready.set()  # it has ended
 
         threading.Thread(target=read, daemon=True).start()
-        if not ready.wait(START_SECONDS):
+        if not ready.wait(START_SECONDS) or not self.started:
             self.kill()
             raise AssertionError((self.folder / "broker.log").read_text()[-2000:])
 
