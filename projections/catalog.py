@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from dvid_es.errors import InvalidRequest
 from dvid_es.ids import FIRST_MUTATION_ID
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import Version, VersionGraph
@@ -184,6 +185,21 @@ def find_mutation(txn: ReadTxn, mutation_id: int) -> MutationPlace | None:
     """Return where a mutation of any version and instance is, or None if there is none of this id."""
     value = txn.get(MUTATION + mutation_id.to_bytes(8, "big"))
     return None if value is None else MutationPlace(*_PLACE.unpack(value))
+
+
+def sequence_of_mutation(txn: ReadTxn, mutation_id: int) -> int:
+    """Return the sequence of the last event of a mutation.
+
+    Raises:
+        InvalidRequest: the repository has no mutation of this id.
+    """
+    place = find_mutation(txn, mutation_id)
+    if place is None:
+        raise InvalidRequest(
+            f"{mutation_id} is the id of no mutation of this repository: take one of its mutations, or"
+            f" a sequence below {FIRST_MUTATION_ID}"
+        )
+    return place.sequence
 
 
 def instance_key(instance: int, kind: int) -> bytes:

@@ -17,7 +17,7 @@ from dvid_es.engine import Engine
 from dvid_es.errors import AdminRequired, InvalidRequest
 from dvid_es.http.wire import parse_unsigned
 from dvid_es.ids import FIRST_MUTATION_ID
-from dvid_es.projections.catalog import Instance, Repo, checkpoint, find_mutation
+from dvid_es.projections.catalog import Instance, Repo, checkpoint, sequence_of_mutation
 from dvid_es.projections.store import LmdbTxn
 from dvid_es.streams import Stream
 from dvid_es.versions import Version, View
@@ -97,18 +97,9 @@ class NodeRequest:
             bound = None if at is None else parse_unsigned(at, "at")
             self._txn = self.engine.store.begin_read(self.repo, self.stream.packs, bound)
             if bound is not None and bound >= FIRST_MUTATION_ID:
-                self._txn.limit(self._sequence_of(self._txn, bound))
+                self._txn.limit(sequence_of_mutation(self._txn, bound))
             self.sequence = checkpoint(self._txn) - 1
         return self._txn
-
-    def _sequence_of(self, txn: LmdbTxn, mutation_id: int) -> int:
-        place = find_mutation(txn, mutation_id)
-        if place is None:
-            raise InvalidRequest(
-                f"at={mutation_id} is the id of no mutation of repository {self.stream.root}: take one"
-                f" of its mutations, or a sequence below {FIRST_MUTATION_ID}"
-            )
-        return place.sequence
 
     @property
     def view(self) -> View:

@@ -60,6 +60,14 @@ class Body:
             return value
         raise _wrong(name, value, "whole number of 64 bits")
 
+    def number_or_text(self, name: str) -> int | str | None:
+        """Return a field of either kind, or None if it is missing or null.
+
+        Raises:
+            InvalidRequest: it is neither text nor a whole number of 64 bits.
+        """
+        return value if isinstance(value := self._values.get(name), str) else self.number(name)
+
 
 def _wrong(name: str, value: Any, wanted: str) -> InvalidRequest:
     shown = json.dumps(value)[:60]

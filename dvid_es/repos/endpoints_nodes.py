@@ -4,7 +4,8 @@ from sanic.response import HTTPResponse
 
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.node import NodeRequest, empty, raw_json
-from dvid_es.projections.catalog import checkpoint
+from dvid_es.ids import FIRST_MUTATION_ID
+from dvid_es.projections.catalog import checkpoint, sequence_of_mutation
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.repos.asking import hooks, json_answer, may_change_locked, write_to_repo
 from dvid_es.repos.bodies import Body
@@ -18,6 +19,7 @@ from dvid_es.repos.merging import (
     find_conflicts,
     settle,
 )
+from dvid_es.repos.moments import parse_time, sequence_at_time
 from dvid_es.repos.versioning import AppendLog, Commit, NewVersion, SetNote, Tag
 
 
@@ -72,7 +74,9 @@ async def post_newversion(request: NodeRequest) -> HTTPResponse:
 async def post_branch(request: NodeRequest) -> HTTPResponse:
     """POST branch {"branch", "note", "uuid", "at"}: make a child on a branch of its own.
 
-    Without a name it is a new version, as clients older than DVID's check expect.
+    With "at", a sequence, a mutation id or a time such as "2026-05-01T12:00:00Z", the child sees all data
+    as they were then, and its parent may be open. Without a name it is a new version, as clients older
+    than DVID's check expect.
     """
     body = Body(request.body)
     branch = body.text("branch")
@@ -86,9 +90,27 @@ async def _new_version(request: NodeRequest, body: Body, branch: str | None) -> 
         uuid=body.text("uuid") or request.engine.clock.new_uuid(),
         branch=branch,
         note=body.text("note") or "",
-        at=body.number("at"),
+        at=await _moment(request, body),
     )
     return raw_json(await request.write(command))
+
+
+async def _moment(request: NodeRequest, body: Body) -> int | None:
+    """Return the sequence that "at" names by number, mutation id or time; None if it is not there."""
+    wanted = body.number_or_text("at")
+    if wanted is None:
+        return None
+    if isinstance(wanted, str) and not (wanted.isascii() and wanted.isdigit()):
+        time_ns = parse_time(wanted)
+        if time_ns is None:
+            raise InvalidRequest(
+                f'"at" is "{wanted}": it must be a sequence, a mutation id, or a time such as'
+                " 2026-05-01T12:00:00Z"
+            )
+        end = request.repo.sequence + 1
+        return await request.in_thread(sequence_at_time, request.stream.log, end, time_ns)
+    number = int(wanted)
+    return sequence_of_mutation(request.txn, number) if number >= FIRST_MUTATION_ID else number
 
 
 async def post_tag(request: NodeRequest) -> HTTPResponse:

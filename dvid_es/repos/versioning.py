@@ -92,7 +92,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewVersion:
-    """Make a child of a committed version, on its branch or on a new one."""
+    """Make a child of a committed version, on its branch or on a new one; as of a sequence, of any."""
 
     uuid: str
     """Of the child: the client's, or a new one."""
@@ -107,9 +107,9 @@ class NewVersion:
     def decide(self, context: Context) -> Decision:
         """Return the event."""
         parent = addressed(context)
-        if not parent.locked:
-            raise InvalidRequest("can't branch an unlocked node")
         branch = parent.branch if self.branch is None else self.branch
+        if not parent.locked and (self.at is None or branch == parent.branch):
+            raise InvalidRequest("can't branch an unlocked node")
         check_branch(context.repo.graph, parent, branch)
         check_uuid(self.uuid)
         check_new(context, self.uuid)

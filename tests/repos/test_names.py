@@ -54,7 +54,7 @@ def test_prefixes_branches_and_steps_back_name_versions(server, tree):
             "{r}:Master",
             "{r}:master:side",
             "{r}~1",
-            "{r}0",
+            "{r}g",
             ":master",
             "zz",
             "~",

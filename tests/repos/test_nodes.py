@@ -1,13 +1,21 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
+
+from dvid_es.ids import FIRST_MUTATION_ID
 
 ADMIN = {"admintoken": "secret"}
 
 
 def post(server, uuid, action, body=None, **query):
     return server.call("POST", f"/api/node/{uuid}/{action}", json_body=body, **query)
+
+
+def now_utc(server):
+    seconds, nanoseconds = divmod(server.engine.clock.now_ns(), 10**9)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=nanoseconds // 1000)
 
 
 def nodes(server, uuid):
@@ -220,6 +228,40 @@ def test_a_branch_at_a_past_sequence_sees_its_parent_as_it_was(server, root, kv)
     assert server.ok("GET", f"/api/node/{child}/kv/keys").json() == ["a"]
     for bad in (-1, 10**6, "x", 1.5):
         assert post(server, root, "branch", {"branch": "bad", "at": bad}).status == 400
+
+
+def test_a_branch_inside_an_open_version_stays_at_its_moment(server, root, kv):
+    done = server.ok("POST", f"{kv}/key/a", b"one")
+    first = int(done.headers["x-dvid-es-seq"])
+    server.ok("POST", f"{kv}/key/a", b"two")
+    assert post(server, root, "branch", {"branch": "now"}).status == 400
+    assert post(server, root, "newversion", {"at": first}).status == 400
+    child = post(server, root, "branch", {"branch": "past", "at": first}).json()["child"]
+    late = post(server, root, "branch", {"branch": "late", "at": first + 1}).json()["child"]
+    server.ok("POST", f"{kv}/key/a", b"three")
+    server.ok("POST", f"/api/node/{child}/kv/key/b", b"own")
+    for uuid, value in ((root, b"three"), (child, b"one"), (late, b"two")):
+        assert server.ok("GET", f"/api/node/{uuid}/kv/key/a").body == value
+    assert server.ok("GET", f"/api/node/{child}/kv/keys").json() == ["a", "b"]
+    assert server.ok("GET", f"{kv}/keys").json() == ["a"]
+
+
+def test_a_branch_is_made_at_a_mutation_or_a_time(server, root, kv):
+    server.ok("POST", f"{kv}/key/a", b"one")
+    server.ok("POST", f"{kv}/key/a", b"two")
+    number = FIRST_MUTATION_ID  # nothing else in this repository has taken one
+    by_mutation = post(server, root, "branch", {"branch": "m", "at": number}).json()["child"]
+    assert server.ok("GET", f"/api/node/{by_mutation}/kv/key/a").body == b"one"
+    now = str(now_utc(server))
+    server.ok("POST", f"{kv}/key/a", b"three")
+    by_time = post(server, root, "branch", {"branch": "t", "at": now}).json()["child"]
+    assert server.ok("GET", f"/api/node/{by_time}/kv/key/a").body == b"two"
+    zulu = now_utc(server).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    latest = post(server, root, "branch", {"branch": "z", "at": zulu}).json()["child"]
+    assert server.ok("GET", f"/api/node/{latest}/kv/key/a").body == b"three"
+    for bad in (number + 10**6, "1999-01-01T00:00:00Z", "yesterday", ""):
+        answer = post(server, root, "branch", {"branch": "bad", "at": bad})
+        assert answer.status == 400, bad
 
 
 def test_versions_are_made_while_others_read(server):
