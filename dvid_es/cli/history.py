@@ -27,12 +27,7 @@ if TYPE_CHECKING:
     from dvid_es.analytics.export import Source
 
 
-@click.group()
-def export() -> None:
-    """Write the history of repositories to files that other programs read."""
-
-
-@export.command()
+@click.command()
 @data_options
 @click.option("--repo", metavar="UUID", help="Only this repository, by its root UUID.")
 @click.option(

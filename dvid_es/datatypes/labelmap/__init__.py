@@ -4,8 +4,8 @@ from pathlib import Path
 
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies import endpoints as endpoints_bodies
-from dvid_es.datatypes.labelmap.fsck import endpoints as endpoints_fsck
 from dvid_es.datatypes.labelmap.export import endpoints as endpoints_export
+from dvid_es.datatypes.labelmap.fsck import endpoints as endpoints_fsck
 from dvid_es.datatypes.labelmap.precomputed import endpoints as endpoints_precomputed
 from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
 from dvid_es.datatypes.labelmap.splits import fold as fold_splits
