@@ -247,9 +247,11 @@ def test_a_branch_inside_an_open_version_stays_at_its_moment(server, root, kv):
 
 
 def test_a_branch_is_made_at_a_mutation_or_a_time(server, root, kv):
+    seg = server.new_instance(root, "labelmap", "seg", BlockSize="16,16,16")
     server.ok("POST", f"{kv}/key/a", b"one")
-    server.ok("POST", f"{kv}/key/a", b"two")
     number = FIRST_MUTATION_ID  # nothing else in this repository has taken one
+    server.ok("POST", f"{seg}/raw/0_1_2/16_16_16/0_0_0", (7).to_bytes(8, "little") * 16**3)
+    server.ok("POST", f"{kv}/key/a", b"two")
     by_mutation = post(server, root, "branch", {"branch": "m", "at": number}).json()["child"]
     assert server.ok("GET", f"/api/node/{by_mutation}/kv/key/a").body == b"one"
     now = str(now_utc(server))
