@@ -55,9 +55,11 @@ class LmdbTxn:
         cursor = self._cursor
         if cursor is None:
             cursor = self._cursor = self._txn.cursor()
-        if not cursor.set_range(self.prefix + start):
+        prefix = self.prefix
+        if not cursor.set_range(prefix + start):
             return None
-        return self._item(cursor)
+        key, value = cursor.item()
+        return (key[4:], value) if key.startswith(prefix) else None
 
     def seek_many(self, keys: Sequence[bytes], suffix: bytes) -> list[Pair | None]:
         """Return of each key the first row that begins with it, at or after key + suffix."""

@@ -5,6 +5,7 @@ Source: encoding/json and time of Go's library, as used by DVID's json.Marshal a
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from dvid_es.errors import InvalidRequest
@@ -121,7 +122,12 @@ def rfc3339_nano(time_ns: int) -> str:
 
 def rfc3339(time_ns: int) -> str:
     """Return nanoseconds since 1970 as Go's RFC3339 in UTC, cut to seconds."""
-    date, time, _ = _civil(time_ns)
+    return _rfc3339(time_ns // 1_000_000_000)
+
+
+@lru_cache(16)
+def _rfc3339(seconds: int) -> str:
+    date, time, _ = _civil(seconds * 1_000_000_000)
     return f"{date}T{time}Z"
 
 

@@ -45,21 +45,36 @@ def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | N
     """
     if not view.linear:
         return [versioned.read(txn, key, view) for key in keys]
-    bounds = view.bounds
-    unpack = _SUFFIX.unpack_from
+    # Neighbours were often written by the same event: their suffixes are equal.
+    seen = _Seen(view)
     found: list[bytes | None] = []
+    append = found.append
     for key, pair in zip(keys, txn.seek_many(keys, view.seek_suffix), strict=True):
-        value = None
-        if pair is not None:
-            row, value = pair
-            if len(row) != len(key) + 12:
-                value = None
-            else:
-                version, sequence = unpack(row, len(key))
-                if UNBOUNDED - sequence > bounds.get(0xFFFFFFFF - version, -1):
-                    value = versioned.read(txn, key, view)  # leaps over rows of other versions
-        found.append(value or None)
+        if pair is None:
+            append(None)
+            continue
+        row, value = pair
+        suffix = row[len(key) :]
+        if len(suffix) != versioned.SUFFIX_BYTES:
+            append(None)
+        elif seen[suffix]:
+            append(value or None)
+        else:
+            append(versioned.read(txn, key, view))  # leaps over rows of other versions
     return found
+
+
+class _Seen(dict[bytes, bool]):
+    """Whether a view sees a row, by the suffix of its key."""
+
+    def __init__(self, view: View) -> None:
+        self._bounds = view.bounds
+
+    def __missing__(self, suffix: bytes) -> bool:
+        version, sequence = _SUFFIX.unpack(suffix)
+        seen = UNBOUNDED - sequence <= self._bounds.get(0xFFFFFFFF - version, -1)
+        self[suffix] = seen
+        return seen
 
 
 def put_many(

@@ -6,6 +6,8 @@ short, and a merge or a cleave writes what it moves and not what the body holds.
 """
 
 import struct
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,17 @@ NO_LABELS: Labels = np.empty(0, np.uint64)
 NO_LABELS.flags.writeable = False
 
 _HEAD = struct.Struct("<BBHIIQ")
+_SINGLE = np.dtype(
+    [
+        ("kind", "<u4"),  # flags, bases: none
+        ("added", "<u4"),
+        ("members", "<u4"),
+        ("voxels", "<u8"),
+        ("supervoxel", "<u8"),
+    ]
+)
+"""A row of `encode_single`: without bases, its length says that it has one supervoxel."""
+
 _BASE = struct.Struct("<QQBxxxII")
 _LAST = struct.Struct("<QHHH")
 _HAS_LAST = 1
@@ -89,7 +102,11 @@ def encode_single(supervoxel: int, voxels: int) -> bytes:
 
 
 def decode(value: bytes) -> Body:
-    """Return the body of a row's value."""
+    """Return the body of a row's value; its arrays are read-only."""
+    return _decode_short(value) if len(value) <= _SHORT_BYTES else _decode(value)
+
+
+def _decode(value: bytes) -> Body:
     flags, bases, _, added, count, voxels = _HEAD.unpack_from(value)
     at = _HEAD.size
     last = _NO_LAST
@@ -118,6 +135,22 @@ def decode(value: bytes) -> Body:
     )
 
 
+def peek_singles(values: Sequence[bytes]) -> tuple[Labels, int] | None:
+    """Return supervoxels and voxels of bodies that have one supervoxel each and were never changed.
+
+    None if any of them is another one. A merge of thousands of bodies reads them so.
+    """
+    joined = b"".join(values)
+    if len(joined) != _SINGLE.itemsize * len(values) or any(
+        len(value) != _SINGLE.itemsize for value in values
+    ):
+        return None
+    rows = np.frombuffer(joined, _SINGLE)
+    if rows["kind"].any() or not rows["voxels"].all():
+        return None
+    return np.ascontiguousarray(rows["supervoxel"]), int(rows["voxels"].sum(dtype=np.uint64))
+
+
 def peek(value: bytes) -> tuple[int, int, bytes | None, bool]:
     """Return voxels, count, supervoxels (u64, if all of them are in the row) and `overridden`.
 
@@ -132,7 +165,13 @@ def _labels(value: bytes, at: int, count: int) -> Labels:
     if not count:
         return NO_LABELS
     # A copy: a view at an odd address is of no use to kernels.
-    return np.frombuffer(value, np.uint64, count, at).copy()
+    labels = np.frombuffer(value, np.uint64, count, at).copy()
+    labels.flags.writeable = False
+    return labels
 
 
 _NO_LAST = Last()
+
+# Nearly always a row is decoded twice: by the command that reads it, and by the fold that changes it.
+_SHORT_BYTES = 1024
+_decode_short = lru_cache(256)(_decode)

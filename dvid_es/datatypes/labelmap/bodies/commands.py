@@ -6,14 +6,16 @@ Source: MergeLabels, CleaveLabel and RenumberLabels in datatype/labelmap/mutate.
 labelidx.go (janelia-flyem/dvid).
 """
 
+import struct
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.commands import Context, Decision, Outcome, fixed_instance
 from dvid_es.datatypes.labelmap.bodies import bodyrow, bodysets, counters
-from dvid_es.datatypes.labelmap.bodies.bodyrow import Body
+from dvid_es.datatypes.labelmap.bodies.bodyrow import NO_LABELS, Body
 from dvid_es.datatypes.labelmap.bodies.events import (
     Cleaved,
     IndicesPut,
@@ -21,7 +23,7 @@ from dvid_es.datatypes.labelmap.bodies.events import (
     Merged,
     Renumbered,
 )
-from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes, to_bytes
+from dvid_es.datatypes.labelmap.bodies.labelsets import distinct, from_bytes, to_bytes
 from dvid_es.datatypes.labelmap.indices import assembly as indices
 from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
@@ -46,7 +48,7 @@ class Merge:
         txn, view = context.txn, context.view
         if not self.bodies:
             raise InvalidRequest("merge requested without any labels to merge")
-        bodies = np.unique(np.array(self.bodies, np.uint64))
+        bodies = np.array(sorted(set(self.bodies)), np.uint64)
         if bodies[0] == 0:
             raise InvalidRequest("can't merge label 0, the background")
         if self.target in self.bodies:
@@ -54,41 +56,69 @@ class Merge:
         target = bodysets.read(txn, instance_id, self.target, view) if self.target else None
         if target is None:
             raise InvalidRequest(f"can't merge into a non-existent label {self.target}")
-        values = bodysets.read_values(txn, instance_id, bodies, view)
-        pieces, sizes, voxels, overridden = [], [], 0, []
-        for label, value in zip(bodies.tolist(), values, strict=True):
-            if value is None:
-                raise InvalidRequest(f"can't merge non-existent label {label}")
-            size, count, svs, has_overrides = bodyrow.peek(value)
-            if size == 0:
-                raise InvalidRequest(f"can't merge label {label} with no voxels")
-            if svs is None:
-                body = bodyrow.decode(value)
-                svs = bodysets.supervoxels(txn, instance_id, body).tobytes()
-            if has_overrides:
-                overridden.append(label)
-            pieces.append(svs)
-            sizes.append(count)
-            voxels += size
-        moved = b"".join(pieces)
-        _check_disjoint(context, instance_id, target, self.target, from_bytes(moved))
+        gained = _contents(context, instance_id, bodies)
+        _check_disjoint(context, instance_id, target, self.target, from_bytes(gained.supervoxels))
         mutation_id = context.mutation_id()
         merged = Merged(
             target=self.target,
             bodies=to_bytes(bodies),
-            sizes=np.array(sizes, "<u4").tobytes(),
-            supervoxels=moved,
-            voxels=voxels,
-            overridden=tuple(overridden),
+            sizes=gained.sizes,
+            supervoxels=gained.supervoxels,
+            voxels=gained.voxels,
+            overridden=gained.overridden,
         )
         answer = f'{{"MutationID": {mutation_id}}}'.encode()
         return Decision((Outcome(event=merged, mutation_id=mutation_id),), answer)
+
+
+class _Contents(NamedTuple):
+    """What bodies consist of, as `Merged` says it."""
+
+    sizes: bytes
+    supervoxels: bytes
+    voxels: int
+    overridden: tuple[int, ...] = ()
+
+
+def _contents(context: Context, instance_id: int, bodies: Labels) -> _Contents:
+    """Return what bodies, uint64[n] ascending, consist of.
+
+    Raises:
+        InvalidRequest: one of them does not exist.
+    """
+    values = bodysets.read_values(context.txn, instance_id, bodies, context.view)
+    if None in values:
+        missing = bodies[values.index(None)]
+        raise InvalidRequest(f"can't merge non-existent label {missing}")
+    there = cast("list[bytes]", values)
+    if len(there) > 1 and (singles := bodyrow.peek_singles(there)) is not None:
+        ones = np.ones(len(there), "<u4").tobytes()
+        return _Contents(ones, to_bytes(singles[0]), singles[1])
+    pieces, sizes, voxels, overridden = [], [], 0, []
+    for label, value in zip(bodies.tolist(), there, strict=True):
+        size, count, svs, has_overrides = bodyrow.peek(value)
+        if size == 0:
+            raise InvalidRequest(f"can't merge label {label} with no voxels")
+        if svs is None:
+            body = bodyrow.decode(value)
+            svs = bodysets.supervoxels(context.txn, instance_id, body).tobytes()
+        if has_overrides:
+            overridden.append(label)
+        pieces.append(svs)
+        sizes.append(count)
+        voxels += size
+    packed = struct.pack(f"<{len(sizes)}I", *sizes)
+    return _Contents(packed, b"".join(pieces), voxels, tuple(overridden))
 
 
 def _check_disjoint(
     context: Context, instance_id: int, target: Body, label: int, moved: Labels
 ) -> None:
     """Refuse a supervoxel that two of the bodies hold, as posted indices may say."""
+    if len(moved) < 16 and not target.bases:
+        seen = set(moved.tolist())
+        if len(seen) == len(moved) and seen.isdisjoint(target.added.tolist()):
+            return
     ordered = np.sort(moved)
     twice = np.flatnonzero(ordered[1:] == ordered[:-1])
     if len(twice):
@@ -116,12 +146,12 @@ class Cleave:
         if body is None:
             raise InvalidRequest(f"cannot cleave non-existent label {self.body}")
         posted = np.array(self.supervoxels, np.uint64)
-        asked = np.unique(posted)
+        asked = distinct(posted)
         inside = bodysets.contains(txn, instance_id, body, asked)
-        ghosts = asked[~inside]
-        if len(ghosts):
+        moved, ghosts = asked, NO_LABELS
+        if not inside.all():
+            moved, ghosts = asked[inside], asked[~inside]
             self._check_ghosts(context, instance_id, ghosts)
-        moved = asked[inside]
         if len(moved) == body.members:
             raise InvalidRequest(f"cannot cleave all supervoxels from the label {self.body}")
         sizes = indices.voxels_of(txn, instance_id, self.body, body, moved, view)

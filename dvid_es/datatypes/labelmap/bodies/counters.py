@@ -86,9 +86,12 @@ def _raise_version(
     txn: WriteTxn, instance_id: int, version: int, label: int, sequence: int
 ) -> None:
     view = txn.view(version)
-    entries = _entries(txn, instance_id, view)
-    # An entry includes what was inherited when it was written, so the first one nearly always decides.
-    highest = next(entries, 0) if view.linear else max(entries, default=0)
+    if view.linear:
+        # An entry includes what was inherited when it was written, so the first one nearly always decides.
+        row = versioned.read_row(txn, _max_key(instance_id), view)
+        highest = int.from_bytes(row.value, "little") if row is not None else 0
+    else:
+        highest = max(_entries(txn, instance_id, view), default=0)
     if label > highest:
         value = label.to_bytes(8, "little")
         versioned.put(txn, _max_key(instance_id), version, sequence, value)

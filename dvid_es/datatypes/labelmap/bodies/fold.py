@@ -15,7 +15,7 @@ from dvid_es.datatypes.labelmap.bodies.events import (
     NextLabelSet,
     Renumbered,
 )
-from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes, without
+from dvid_es.datatypes.labelmap.bodies.labelsets import distinct, from_bytes, without
 from dvid_es.datatypes.labelmap.indices import assembly as indices
 from dvid_es.datatypes.labelmap.indices import overrides
 from dvid_es.datatypes.labelmap.lineage import notes
@@ -66,7 +66,7 @@ def fold_cleaved(txn: WriteTxn, record: Record) -> None:
     assert isinstance(event, Cleaved)
     header = record.header
     posted = from_bytes(txn.bulk(event.supervoxels))
-    asked = np.unique(posted)
+    asked = distinct(posted)
     moved = without(asked, from_bytes(txn.bulk(event.ghosts)))
     body = bodysets.read(txn, header.instance, event.body, txn.view(header.version))
     assert body is not None

@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.uint64]
 
+_FEW = 16
+"""For fewer labels, numpy takes longer to begin than Python to finish."""
+
 _SHORT = 1024
 """Sets up to this size are sorted anew sooner than one is inserted into the other."""
 
@@ -13,9 +16,19 @@ def member(labels: Labels, of: Labels) -> NDArray[np.bool_]:
     """Say of each of `labels` whether it is in the ascending array `of`."""
     if not len(of):
         return np.zeros(len(labels), bool)
+    if len(labels) < _FEW and len(of) < _FEW:
+        known = set(of.tolist())
+        return np.array([label in known for label in labels.tolist()], bool)
     places = np.searchsorted(of, labels)
     places[places == len(of)] = 0
     return of[places] == labels
+
+
+def distinct(labels: Labels) -> Labels:
+    """Return the distinct labels, ascending."""
+    if len(labels) < _FEW:
+        return np.array(sorted(set(labels.tolist())), np.uint64)
+    return np.unique(labels)
 
 
 def union(first: Labels, second: Labels) -> Labels:

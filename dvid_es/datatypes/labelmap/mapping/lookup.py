@@ -8,6 +8,7 @@ Source: SVMap in datatype/labelmap/vmap.go (janelia-flyem/dvid), which follows f
 the nearest ancestor over all parents counts, as for everything else.
 """
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,10 +23,15 @@ from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import checkpoint, instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
-from dvid_es.versions import View, split_suffix
+from dvid_es.versions import View, row_suffix, split_suffix
 
 ENTRIES = 82
 """Kind of the rows that hold one entry each."""
+
+_FEW = 16
+"""For fewer labels, numpy takes longer to begin than Python to finish."""
+
+_pack_pair = struct.Struct("<QQ").pack
 
 UNSET = 2**64 - 1
 """In place of a body: no entry. No body may have this label."""
@@ -195,7 +201,7 @@ def choose(candidates: list[tuple[int, int, int]], view: View) -> int:
 
 def entry_keys(instance_id: int, svs: Labels) -> list[bytes]:
     """Return the keys of the entries of supervoxels, without suffix."""
-    if len(svs) < 16:
+    if len(svs) < _FEW:
         prefix = instance_key(instance_id, ENTRIES)
         return [prefix + sv.to_bytes(8, "big") for sv in svs.tolist()]
     columns = np.ascontiguousarray(svs, ">u8").view(np.uint8).reshape(len(svs), 8)
@@ -206,16 +212,25 @@ def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> N
     """Add entries (each supervoxel once) to the rows and the journal; once in an event."""
     if not len(svs):
         return
+    header = record.header
+    journal = instance_key(header.instance, JOURNAL) + record.offset.to_bytes(8, "big")
+    if len(svs) < _FEW:
+        pairs = sorted(zip(svs.tolist(), bodies.tolist(), strict=True))
+        prefix = instance_key(header.instance, ENTRIES)
+        suffix = row_suffix(header.version, record.offset)
+        for sv, body in pairs:
+            txn.put(prefix + sv.to_bytes(8, "big") + suffix, body.to_bytes(8, "little"))
+        data = b"".join([_pack_pair(*pair) for pair in pairs])
+        txn.put(journal, header.version.to_bytes(4, "big") + data)
+        return
     order = np.argsort(svs, kind="stable")
     svs, bodies = svs[order], np.ascontiguousarray(bodies[order], "<u8")
-    header = record.header
     data = bodies.tobytes()
     values = [data[at : at + 8] for at in range(0, len(data), 8)]
     keys = entry_keys(header.instance, svs)
     put_many(txn, keys, values, header.version, record.offset)
-    pairs = np.stack([svs.astype("<u8"), bodies], axis=1).tobytes()
-    journal = instance_key(header.instance, JOURNAL) + record.offset.to_bytes(8, "big")
-    txn.put(journal, header.version.to_bytes(4, "big") + pairs)
+    joined = np.stack([svs.astype("<u8"), bodies], axis=1).tobytes()
+    txn.put(journal, header.version.to_bytes(4, "big") + joined)
 
 
 def _body(value: bytes) -> int:
