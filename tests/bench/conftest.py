@@ -19,7 +19,7 @@ from dvid_es.bench import truth, wire
 from dvid_es.bench.synthetic import voronoi
 from dvid_es.bench.volume import BLOCK, Segmentation, from_cells
 from dvid_es.bench.workloads import base
-from dvid_es.codecs import labelblock
+from dvid_es.codecs import labelblock, labelindex
 
 SIDE = 128
 
@@ -115,6 +115,13 @@ class StubDvid:
         if self.lie != "cleave":
             one.body_of[json.loads(body)] = new
         return json.dumps({"CleavedLabel": new}).encode()
+
+    def post_indices(self, one: Instance, words: list, options: dict, body: bytes) -> bytes:
+        for index in labelindex.decode_all(body):
+            missing = int(max(index.label, index.supervoxels.max())) + 1 - len(one.body_of)
+            one.body_of = np.append(one.body_of, np.zeros(max(0, missing), np.uint64))
+            one.body_of[index.supervoxels] = index.label
+        return b""
 
     def get_blocks(self, one: Instance, words: list, options: dict, body: bytes) -> bytes:
         volume = self.box(one, words, options, "blocks")

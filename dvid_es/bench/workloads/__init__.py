@@ -2,6 +2,7 @@
 
 from dvid_es.bench.workloads.base import Workload
 from dvid_es.bench.workloads.bodies import BODIES
+from dvid_es.bench.workloads.huge import HUGE_BODIES
 from dvid_es.bench.workloads.mutations import MUTATIONS
 from dvid_es.bench.workloads.small_requests import SMALL_REQUESTS
 from dvid_es.bench.workloads.voxel_reads import VOXEL_READS
@@ -12,5 +13,6 @@ WORKLOADS: tuple[type[Workload], ...] = (
     *VOXEL_READS,
     *VOXEL_WRITES,
     *MUTATIONS,
+    *HUGE_BODIES,
     *BODIES,
 )
