@@ -19,10 +19,8 @@ DvidError
     ├── CorruptPack           a pack
     └── CorruptStore          a projection: set it aside and rebuild
 
-This module imports nothing of ours, so that every other may import it.
+This module imports nothing, so that every other may import it.
 """
-
-from typing import Any
 
 
 class DvidError(Exception):
@@ -48,7 +46,7 @@ class VersionConflict(InvalidRequest):
 class DependentMutations(InvalidRequest):
     """A mutation cannot be undone or redone as long as others stand, which are listed."""
 
-    def __init__(self, message: str, dependents: tuple[dict[str, Any], ...] = ()) -> None:
+    def __init__(self, message: str, dependents: tuple[object, ...] = ()) -> None:
         """Keep what is known of each of the others: plain values."""
         super().__init__(message)
         self.dependents = dependents

@@ -86,7 +86,9 @@ async def post_renumber(request: NodeRequest) -> Any:
 def _check_label(label: int) -> None:
     """Refuse to map supervoxels to the one label that stands for no body."""
     if label > counters.LAST_LABEL:
-        raise InvalidRequest(f"no body can have label {label}: the highest is {counters.LAST_LABEL}")
+        raise InvalidRequest(
+            f"no body can have label {label}: the highest is {counters.LAST_LABEL}"
+        )
 
 
 # -- mapping ---------------------------------------------------------------------------------
