@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dvid_es.errors import CorruptPack
 from dvid_es.logs.base import MAX_VALUE_BYTES, PackRef
-from dvid_es.logs.checksums import crc32c
+from dvid_es.logs.checksums import crc32c, crc32c_extend
 from dvid_es.logs.disk import DISK, Disk, read_all
 from dvid_es.logs.packfile import HEAD_BYTES, HEADER_BYTES, check_header, pack_name
 
@@ -122,7 +122,7 @@ class PackReader:
         starts = [offset - start for offset in offsets]
         for at, length, checksum, ref in zip(starts, lengths, checksums, refs, strict=True):
             value = data[at : at + length]
-            if len(value) != length or crc32c(value) != checksum:
+            if len(value) != length or crc32c_extend(0, value) != checksum:
                 self._check(ref, value)
         return data, starts
 

@@ -14,6 +14,7 @@ rest, and the check covers everything from byte 4 to the end of the table. `STOR
 this file is the byte table.
 """
 
+import ctypes
 import struct
 from collections.abc import Sequence
 from itertools import accumulate
@@ -33,6 +34,18 @@ _REST = struct.Struct("<III")
 _FRAME_BYTES = 16
 """Bytes of the coordinate and length in front of each member of a stream."""
 
+PLAIN_BYTES = kernels.SPLIT_HEADER + kernels.STORED_LIMIT
+"""The table of a stored block of so many bytes fits one stored block of deflate."""
+
+_SPLIT_MORE = kernels.GZIP_HEADER + 5 + 8 - kernels.SPLIT_HEADER + _FRAME_BYTES
+_SOLID_MORE = kernels.GZIP_HEADER + 5 + 8 - kernels.SOLID_HEADER + _FRAME_BYTES
+"""By how many bytes a block in a stream is longer than what is stored of it."""
+
+# bytes(n) would fill them with zeros.
+_new_bytes = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
+_new_bytes.restype = ctypes.py_object
+
 _NO_COORDS = np.empty((0, 3), np.int32)
 
 
@@ -49,6 +62,22 @@ def store(block: Buffer) -> bytes:
     check = crc32(view[:prefix], crc32(numbers)) & 0xFFFF
     head = _HEAD.pack(kernels.FORM, kernels.SPLIT, check)
     return b"".join((head, numbers, view[:prefix], deflate_raw(rest)))
+
+
+def is_solid(stored: Buffer) -> bool:
+    """Say whether a stored block holds one label only."""
+    return stored[1] == kernels.SOLID
+
+
+def gzip_stream_length(stored_bytes: int, blocks: int, solid: int) -> int:
+    """Return the length of a `gzip_stream` with coordinates.
+
+    Args:
+        stored_bytes: of all stored blocks, each of at most PLAIN_BYTES.
+        blocks: how many there are.
+        solid: how many of them are solid.
+    """
+    return stored_bytes + blocks * _SPLIT_MORE + solid * (_SOLID_MORE - _SPLIT_MORE)
 
 
 def _damage(what: str) -> CorruptStore:
@@ -110,7 +139,13 @@ class StoredBatch:
     """Stored blocks, joined so that kernels handle all of them in one call."""
 
     def __init__(
-        self, data: Buffer, starts: Sequence[int], lengths: Sequence[int], more: Buffer = b""
+        self,
+        data: Buffer,
+        starts: Sequence[int],
+        lengths: Sequence[int],
+        more: Buffer = b"",
+        *,
+        verified: bool = False,
     ) -> None:
         """Look at blocks in two buffers, without joining them.
 
@@ -119,6 +154,7 @@ class StoredBatch:
             starts: where each begins; from len(data) on, in `more`.
             lengths: bytes of each.
             more: the second buffer.
+            verified: the bytes of the first buffer are known to be what was stored.
 
         Raises:
             CorruptStore: a header or table is not that of a stored block.
@@ -134,7 +170,7 @@ class StoredBatch:
         """int64[n + 1]: the labels of block i are tables[table_starts[i] : table_starts[i + 1]]."""
         self._lengths = np.empty(n, np.int64)
         damaged = kernels.measure(
-            *self._data, self._starts, self._stops, self.table_starts, self._lengths
+            *self._data, verified, self._starts, self._stops, self.table_starts, self._lengths
         )
         if damaged >= 0:
             raise _damage(f"value {damaged} of {n} has an unknown form or a wrong check")
@@ -171,7 +207,7 @@ class StoredBatch:
         if not len(self._lengths):
             return b""
         # The kernel fills this object before anybody else sees it: large answers are not copied.
-        out = bytes(int(self._lengths.sum()) + frames)
+        out = _new_bytes(None, int(self._lengths.sum()) + frames)
         target = np.frombuffer(out, np.uint8)
         kernels.write_stream(
             *self._data, self._starts, self._stops, tables, self.table_starts, coords, target

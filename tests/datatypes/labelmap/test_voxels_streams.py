@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dvid_es.codecs import storedblock
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
+from dvid_es.datatypes.labelmap.voxels import volumes
 from tests.datatypes.labelmap import voxel_oracle as oracle
 
 
@@ -23,9 +25,36 @@ def test_a_stream_made_in_parts_is_the_one_made_in_one_go(live, node, monkeypatc
     path = f"{node}/blocks/256_64_64/0_0_0?compression=blocks&supervoxels={supervoxels}"
     whole = live.ok("GET", path)
     assert "content-length" in whole.headers
-    monkeypatch.setattr(endpoints_voxels, "WHOLE_BYTES", 0)
-    monkeypatch.setattr(endpoints_voxels, "STREAMED_BLOCKS", 5)
+    monkeypatch.setattr(endpoints_voxels, "FIRST_PART_BYTES", 1000)
+    monkeypatch.setattr(endpoints_voxels, "PART_BYTES", 3000)
+    monkeypatch.setattr(storedblock, "PLAIN_BYTES", 1 << 20)  # true of these tables
     parts = live.ok("GET", path)
-    assert "content-length" not in parts.headers
+    assert parts.headers["content-length"] == whole.headers["content-length"]
     assert parts.body == whole.body
     assert len(oracle.split(whole.body)) == 32
+    monkeypatch.setattr(storedblock, "PLAIN_BYTES", 0)
+    unknown = live.ok("GET", path)
+    assert "content-length" not in unknown.headers
+    assert unknown.body == whole.body
+    assert live.call("HEAD", path).body == b""
+
+
+def test_an_answer_in_lent_memory_is_whole_and_the_memory_is_used_again(live, node, monkeypatch):
+    monkeypatch.setattr(volumes, "SMALL_BYTES", 0)
+    monkeypatch.setattr(volumes, "SLAB_BYTES", 8 * 256 * 64 * 3)
+    buffers = volumes._Buffers(kept_max=2)
+    monkeypatch.setattr(volumes, "_BUFFERS", buffers)
+    path = f"{node}/raw/0_1_2/256_64_64/0_0_0?supervoxels=true"
+    one = live.ok("GET", f"{path}&compression=lz4").body
+    for _ in range(3):
+        body = live.ok("GET", path).body
+        assert body == oracle.unpacked(one, "lz4", (64, 64, 256)).tobytes()
+        assert len(buffers._kept) == 2
+
+
+def test_boxes_at_once_and_in_threads_are_the_same(live, node, monkeypatch):
+    path = f"{node}/raw/0_1_2/40_33_50/20_7_9?compression=lz4"
+    live.ok("GET", path)  # leaves its blocks in the cache
+    at_once = live.ok("GET", path).body
+    monkeypatch.setattr(volumes, "QUICK_BYTES", 0)
+    assert live.ok("GET", path).body == at_once

@@ -109,6 +109,7 @@ async def send_parts(
     headers: dict[str, str] | None = None,
     length: int | None = None,
     joiner: Joiner | None = None,
+    ahead_max: int = AHEAD,
 ) -> None:
     """Send an answer of many parts, `length` bytes in all if that is known.
 
@@ -124,7 +125,7 @@ async def send_parts(
         if part is not None:
             ahead.append(asyncio.ensure_future(request.in_thread(part)))
 
-    for _ in range(AHEAD):
+    for _ in range(ahead_max):
         start()
     part = await ahead.popleft() if ahead else ()
     pieces = joiner.add(part)
@@ -134,20 +135,24 @@ async def send_parts(
         headers={**request.common_headers(), **(headers or {}), **known},
         content_type=OCTETS,
     )
+    send = _send_chunk if length is None else _send_piece
     try:
+        if length is None:
+            await response.send(b"")  # the head; `_send_chunk` goes past Sanic
         while True:
             start()
             if isinstance(part, Lent):
                 await _send_lent(request, response, part)
             else:
-                for piece in _cut(pieces):
-                    await response.send(piece)
+                for piece in pieces:
+                    await send(response, piece)
             if not ahead:
                 break
             part = await ahead.popleft()
             pieces = joiner.add(part)
-        for piece in _cut(joiner.end()):
-            await response.send(piece)
+        if request.method != "HEAD":
+            for piece in joiner.end():
+                await send(response, piece)
         await response.eof()
     except Exception:
         logger.exception("the answer to %s %s was cut short", request.method, request.path)
@@ -155,6 +160,19 @@ async def send_parts(
     finally:
         for task in ahead:
             task.cancel()  # type: ignore[attr-defined]
+
+
+async def _send_piece(response: Any, piece: Buffer) -> None:
+    await response.send(piece)
+
+
+async def _send_chunk(response: Any, piece: Buffer) -> None:
+    """Send some of a body of unknown length without a copy, which Sanic would make."""
+    if piece:
+        protocol = response.stream.protocol
+        await protocol.send(b"%x\r\n" % len(piece))
+        await protocol.send(piece)
+        await protocol.send(b"\r\n")
 
 
 async def _send_lent(request: NodeRequest, response: Any, part: Lent) -> None:
@@ -166,17 +184,6 @@ async def _send_lent(request: NodeRequest, response: Any, part: Lent) -> None:
     # With these limits, writing is paused for as long as any byte is left.
     transport.set_write_buffer_limits(high=0)
     await response.send(part.data)
-    await transport.get_protocol().send(b"")
+    await response.stream.protocol.send(b"")
     transport.set_write_buffer_limits(low=LOW_BYTES, high=HIGH_BYTES)
     part.give_back()
-
-
-def _cut(pieces: Sequence[Buffer]) -> Iterator[Buffer]:
-    """Cut buffers into pieces of at most 256 KiB, which is what the network takes best."""
-    for piece in pieces:
-        if len(piece) <= PIECE_BYTES:
-            yield piece
-        else:
-            view = memoryview(piece)
-            for at in range(0, len(view), PIECE_BYTES):
-                yield view[at : at + PIECE_BYTES]

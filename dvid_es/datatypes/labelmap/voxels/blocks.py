@@ -96,8 +96,11 @@ def find_list(
             _read_lower(txn, key, (z, y, x), view)
             for key, (z, y, x) in zip(row_keys, places, strict=True)
         ]
-    values = read_many(txn, row_keys, view)
-    return [None if value is None else unpack_value(value) for value in values]
+    unpack, make = _REF.unpack_from, _make_ref
+    return [
+        None if value is None else make(unpack(value, 1)) if value[0] == PACKED else value[1:]
+        for value in read_many(txn, row_keys, view)
+    ]
 
 
 def _read_lower(txn: ReadTxn, key: bytes, block_zyx: Triple, view: View) -> Bulk | None:

@@ -24,12 +24,11 @@ from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Box
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
 
-STREAMED_BLOCKS = 64
-"""Blocks of one part of a stream."""
+PART_BYTES = 2 << 20
+"""Stored bytes of one part of a stream: fewer make the way from thread to thread longer than the work."""
 
-WHOLE_BYTES = 8 << 20
-"""Streams of up to so many stored bytes are made in two pieces before anything is sent: to hand many
-pieces from thread to thread costs more than to make them."""
+FIRST_PART_BYTES = PART_BYTES // 4
+"""Of the first parts, so that something is on its way soon."""
 
 AT_ONCE_BLOCKS = 8
 """Boxes of up to so many blocks are looked up on the event loop."""
@@ -165,20 +164,29 @@ async def get_specific_blocks(request: NodeRequest) -> Any:
 
 async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
     request.finish()
-    if compression == "blocks" and len(found) <= AT_ONCE_BLOCKS:
-        return await send_whole(request, found.stream(compression))
-    if len(found) <= 1 or (compression == "blocks" and found.stored_bytes <= WHOLE_BYTES):
-        halves = spans(len(found), max(STREAMED_BLOCKS, (len(found) + 1) // 2))
-        tasks = [(found.part(*span), compression) for span in halves]
-        return await send_whole(request, *await in_threads(request, BlockSet.stream, tasks))
-    return await send_parts(request, _block_parts(found, compression))
+    if compression == "blocks":
+        if found.stored_bytes <= FIRST_PART_BYTES:
+            quick = len(found) <= AT_ONCE_BLOCKS
+            body = found.gzip_stream() if quick else await request.in_thread(found.gzip_stream)
+            return await send_whole(request, body)
+        # One part ahead is enough: most of the time goes into sending.
+        length = found.gzip_length
+        return await send_parts(request, _gzip_parts(found), length=length, ahead_max=1)
+    if len(found) <= 1:
+        return await send_whole(request, await request.in_thread(found.stream, compression))
+    parts = (partial(found.part(*span).pieces, compression) for span in spans(len(found), 8))
+    return await send_parts(request, parts)
 
 
-def _block_parts(found: BlockSet, compression: str) -> Iterator[Part]:
-    size = STREAMED_BLOCKS if compression == "blocks" else 8
-    for start, stop in spans(len(found), size):
-        part = found.part(start, stop)
-        yield partial(part.pieces, compression)
+def _gzip_parts(found: BlockSet) -> Iterator[Part]:
+    """Cut a stream of stored blocks into parts of a good size."""
+    start, size, limit = 0, 0, FIRST_PART_BYTES
+    for place, length in enumerate(found.stored_lengths):
+        size += length
+        if size >= limit or place == len(found) - 1:
+            yield partial(found.part(start, place + 1).pieces, "blocks")
+            limit = min(PART_BYTES, 2 * limit) if start else limit
+            start, size = place + 1, 0
 
 
 async def post_blocks(request: NodeRequest) -> Any:

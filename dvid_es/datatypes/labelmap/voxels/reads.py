@@ -5,6 +5,7 @@ Labels are mapped in the label tables of blocks, never voxel by voxel.
 
 import struct
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -80,12 +81,23 @@ class BlockSet:
         coords = self.coords_zyx[start:stop]
         return BlockSet(self._packs, self._mapping, self.shape_zyx, coords, found)
 
+    @cached_property
+    def stored_lengths(self) -> list[int]:
+        """Bytes of each block as it is stored."""
+        return [block.length if isinstance(block, PackRef) else len(block) for block in self._found]
+
     @property
     def stored_bytes(self) -> int:
         """Bytes of the blocks as they are stored."""
-        return sum(
-            block.length if isinstance(block, PackRef) else len(block) for block in self._found
-        )
+        return sum(self.stored_lengths)
+
+    @property
+    def gzip_length(self) -> int | None:
+        """Bytes of `gzip_stream`; None if they are not known before the blocks are fetched."""
+        if max(self.stored_lengths, default=0) > storedblock.PLAIN_BYTES:
+            return None
+        solid = sum(storedblock.is_solid(b) for b in self._found if not isinstance(b, PackRef))
+        return storedblock.gzip_stream_length(self.stored_bytes, len(self), solid)
 
     def gzip_stream(self) -> bytes:
         """Return DVID's stream of gzipped label blocks."""
@@ -206,16 +218,17 @@ class Loaded(NamedTuple):
 
 
 def fetch_batch(packs: Packs, found: Sequence[Bulk]) -> storedblock.StoredBatch:
-    """Return stored blocks from rows and packs as a batch."""
+    """Return stored blocks from rows and packs as a batch; packs verify what they give."""
     refs = [block for block in found if isinstance(block, PackRef)]
     data, starts = packs.get_joined(refs)
     if len(refs) == len(found):
-        return storedblock.StoredBatch(data, starts, [ref.length for ref in refs])
+        lengths = [ref.length for ref in refs]
+        return storedblock.StoredBatch(data, starts, lengths, verified=True)
     inline = [block for block in found if not isinstance(block, PackRef)]
     packed, own = iter(starts), accumulate(map(len, inline), initial=len(data))
     places = [next(packed if isinstance(block, PackRef) else own) for block in found]
     lengths = [block.length if isinstance(block, PackRef) else len(block) for block in found]
-    return storedblock.StoredBatch(data, places, lengths, b"".join(inline))
+    return storedblock.StoredBatch(data, places, lengths, b"".join(inline), verified=True)
 
 
 def fetch(packs: Packs, found: Sequence[Bulk]) -> list[bytes]:
