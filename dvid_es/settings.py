@@ -197,6 +197,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return f"{found.store}: {values}", f"{found.log}: {log}" if found.log else log
 
     @property
+    def durability(self) -> str:
+        """What a write has survived when it is answered, for people."""
+        if self.log_backend == "kafka":
+            return "Kafka: all replicas in sync have an acknowledged write; a single one, on its disk"
+        return "D0: an acknowledged write is on the disk and survives a loss of power"
+
+    @property
     def address(self) -> str:
         """Host and port as other machines know them."""
         return f"{self.public_host or self.host}:{self.port}"

@@ -282,7 +282,7 @@ def parse(text: str, path: Path) -> tuple[dict[str, Any], list[str]]:
     _check_stores(file)
     if file.fields.get("log_backend") == "kafka" and not file.fields.get("kafka_servers"):
         raise file.fail("log", "backend", 'backend = "kafka" needs [kafka] servers = ["host:9092"]')
-    if file.fields.get("kafka_servers"):
+    if file.fields.get("kafka_servers") and file.fields.get("log_backend") != "kafka":
         file.notices.append("[kafka] servers: shown in info; nothing is sent by this version")
     return file.fields, file.notices
 

@@ -341,7 +341,11 @@ class _Reader:
 
     async def next(self) -> list[Fetched] | None:
         while self.position < self._stop:
+            self._consumer.resume(self._partition)
             found = await self._consumer.getmany(self._partition, timeout_ms=1000)
+            # Fetching on while the caller computes is slower: this thread would wait for its turn after
+            # every piece that a socket gives.
+            self._consumer.pause(self._partition)
             # Also past what is no message, such as a marker of a transaction.
             self.position = await self._consumer.position(self._partition)
             if records := found.get(self._partition):

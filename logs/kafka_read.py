@@ -1,14 +1,17 @@
 """Reading the events of a topic, also beside the process that writes it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dvid_es.errors import CorruptLog, SettingsError
 from dvid_es.logs.base import Finding, Stored
 from dvid_es.logs.disk import DISK, Disk
 from dvid_es.logs.kafka_client import Cluster
-from dvid_es.logs.kafka_fold import DamagedTopic, Fold, Position, beginning
+from dvid_es.logs.kafka_fold import DamagedTopic, Fetched, Fold, Position, beginning
 from dvid_es.logs.kafka_places import Index, Marker, read_marker
+
+_PIECE_BYTES = 512 << 10
+_PIECE_MESSAGES = 500
 
 
 def gone_back(topic: str, found: int, known: int) -> CorruptLog:
@@ -24,7 +27,7 @@ def read_on(
     cluster: Cluster, fold: Fold, stop: int, place: Callable[[Position], None] | None = None
 ) -> None:
     """Let `fold` go on up to Kafka's offset `stop`; `place` hears where reading may start later."""
-    for batch in cluster.read(fold.topic, fold.kafka, stop):
+    for batch in _pieces(cluster.read(fold.topic, fold.kafka, stop)):
         fold.take(batch)
         if place is not None and fold.position is not None:
             place(fold.position)
@@ -43,7 +46,7 @@ def read_events(
         start: the first one wanted.
         stop: at most the number of events before `kafka_stop`.
     """
-    for batch in cluster.read(fold.topic, fold.kafka, kafka_stop):
+    for batch in _pieces(cluster.read(fold.topic, fold.kafka, kafka_stop)):
         events = fold.take(batch)
         if not events or fold.sequence <= start:
             continue
@@ -53,6 +56,19 @@ def read_events(
             return
     if fold.sequence < stop:
         raise DamagedTopic(fold.topic, kafka_stop, f"the topic ends before event {stop}")
+
+
+def _pieces(batches: Iterable[list[Fetched]]) -> Iterator[list[Fetched]]:
+    """Return messages a few at a time: what fits a processor's cache is read half as fast again."""
+    for batch in batches:
+        first = size = 0
+        for last, (_, value) in enumerate(batch, 1):
+            size += len(value or b"")
+            if size >= _PIECE_BYTES or last - first >= _PIECE_MESSAGES:
+                yield batch[first:last]
+                first, size = last, 0
+        if first < len(batch):
+            yield batch[first:]
 
 
 class KafkaReader:

@@ -219,3 +219,48 @@ def test_only_addresses_of_this_machine_are_loopback(host, here):
 def test_no_two_keys_of_a_section_differ_in_case_only():
     for section, keys in KEYS.items():
         assert len({key.lower() for key in keys}) == len(keys), section
+
+
+KAFKA = """
+[kafka]
+servers = ["broker:9093"]
+secProtocol = "SASL_SSL"
+saslMechanisms = "scram-sha-512"
+saslUsername = "dvid"
+saslPassword = "open sesame"
+tlsCaFile = "ca.pem"
+[log]
+backend = "kafka"
+topicPrefix = "lab-"
+timeoutSeconds = 3
+"""
+
+
+def test_the_log_may_be_on_kafka_and_the_password_is_never_shown(tmp_path, monkeypatch):
+    monkeypatch.delenv("DVID_KAFKA_SASL_PASSWORD", raising=False)
+    found = read(tmp_path, KAFKA)
+    assert (found.log_backend, found.log_topic_prefix, found.log_timeout_seconds) == (
+        "kafka", "lab-", 3,
+    )  # fmt: skip
+    assert (found.kafka_security, found.kafka_sasl_mechanism) == ("SASL_SSL", "SCRAM-SHA-512")
+    assert (found.kafka_sasl_username, found.kafka_sasl_password) == ("dvid", "open sesame")
+    assert found.kafka_ca_file == tmp_path / "ca.pem"
+    assert "open sesame" not in found.shown()
+    assert "(not shown)" in found.shown()
+    assert "D0" not in found.durability
+    monkeypatch.setenv("DVID_KAFKA_SASL_PASSWORD", "from outside")
+    assert read(tmp_path, KAFKA).kafka_sasl_password == "from outside"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[log]\nbackend = "kafka"', r"line 2, \[log\]: .* needs \[kafka\] servers"),
+        ('[log]\nbackend = "rabbit"', 'backend must be one of "filelog", "kafka"'),
+        ('[kafka]\nsaslMechanisms = "gssapi"', 'must be one of "plain", "scram-sha-256"'),
+        ('[kafka]\nsecProtocol = "tls"', 'must be one of "plaintext", "ssl"'),
+    ],
+)
+def test_a_wrong_setting_of_kafka_names_the_right_ones(tmp_path, text, message):
+    with pytest.raises(SettingsError, match=message):
+        read(tmp_path, text)

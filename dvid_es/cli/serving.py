@@ -141,7 +141,7 @@ def _announce(settings: Settings, engine: "Engine", url: str) -> None:
     click.echo(f"dvid-es {__version__} serves {url}")
     click.echo(
         f"data: {settings.data.absolute()}, {len(repos)} repositories, {events} events\n"
-        "durability: D0, an answered write survives a loss of power",
+        f"durability: {settings.durability}",
     )
 
 

@@ -125,13 +125,13 @@ def _fixed_info(settings: Settings) -> dict[str, str]:
         "DVID Version": DVID_VERSION,
         "DVID-ES Version": __version__,
         "Datastore Version": DATASTORE_VERSION,
-        "Durability": "D0: an acknowledged write is on the disk",
+        "Durability": settings.durability,
         "Host": settings.address,
         "Max Open Files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
         "Maximum Cores": str(usable),
         "Note": settings.note,
         "Python": platform.python_version(),
-        "Storage backend": "filelog; lmdb; packs",
+        "Storage backend": f"{settings.log_backend}; lmdb; packs",
     }
     if settings.mode:
         read_only = settings.mode == "readonly"
