@@ -11,7 +11,7 @@ from dvid_es.datatypes.labelarray import edits
 from dvid_es.datatypes.labelarray.edits import Found, Labels, Outdated
 from dvid_es.datatypes.labelarray.events import LabelsMerged, LabelSplit
 from dvid_es.datatypes.labelmap import instance_settings
-from dvid_es.datatypes.labelmap.bodies import bodysets, counters
+from dvid_es.datatypes.labelmap.bodies import counters
 from dvid_es.datatypes.labelmap.bodies.labelsets import to_bytes
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import Bulk
@@ -51,7 +51,7 @@ def check_label(txn: ReadTxn, instance_id: int, view: View, label: int) -> None:
     Raises:
         InvalidRequest: it is one.
     """
-    if bodysets.read(txn, instance_id, label, view) is None:
+    if not edits.voxels_of(txn, instance_id, label, view):
         raise InvalidRequest(f"there is no label {label} at this version")
 
 

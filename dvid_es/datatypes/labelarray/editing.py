@@ -15,7 +15,7 @@ from dvid_es.datatypes.labelarray.commands import (
 )
 from dvid_es.datatypes.labelarray.edits import Coords, Cover, Edit, Found, Labels, Outdated, Relabel
 from dvid_es.datatypes.labelarray.requests import VOXELS_MAX, Runs
-from dvid_es.datatypes.labelmap.bodies import bodysets, counters
+from dvid_es.datatypes.labelmap.bodies import counters
 from dvid_es.datatypes.labelmap.bodies.commands_labels import ReserveLabels
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import ingest, prepare
@@ -202,9 +202,8 @@ async def _prepare_fine(
     shape, label = block_shape(request.instance), int(old[0])
 
     def find() -> tuple[Found, Cover]:
-        body = bodysets.read(txn, instance_id, label, view)
         found = edits.find_labels(txn, instance_id, view, old)
-        enough = max(VOXELS_MAX, 0 if body is None else body.voxels)
+        enough = max(VOXELS_MAX, edits.voxels_of(txn, instance_id, label, view))
         clipped = requests.near(runs, found.coords_zyx, shape, enough)
         cover = Cover(clipped, shape, label, new)
         return found.only(cover.coords_zyx), cover

@@ -61,6 +61,11 @@ class Found(NamedTuple):
         return Found(self.coords_zyx[kept], stored)
 
 
+def voxels_of(txn: ReadTxn, instance_id: int, label: int, view: View) -> int:
+    """Return the voxels that have a label; 0 if none has."""
+    return int(svindex.voxels_of(txn, instance_id, np.array([label], np.uint64), view)[0])
+
+
 def find_labels(txn: ReadTxn, instance_id: int, view: View, labels: Labels) -> Found:
     """Return all blocks of labels, as the index of an instance says."""
     _, coords, _ = svindex.read_many_blocks(txn, instance_id, labels, view)

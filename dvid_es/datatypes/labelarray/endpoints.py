@@ -12,9 +12,10 @@ from sanic.response import HTTPResponse
 
 from dvid_es.codecs import rle
 from dvid_es.datatypes.labelarray import editing, maxlabel
+from dvid_es.datatypes.labelarray.reads import LabelReads
 from dvid_es.datatypes.labelmap import endpoints_settings
 from dvid_es.datatypes.labelmap.bodies import counters
-from dvid_es.datatypes.labelmap.bodies.requests import indexed, parse_label, reads_of
+from dvid_es.datatypes.labelmap.bodies.requests import indexed, parse_label
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.sparse import endpoints as endpoints_sparse
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
@@ -49,7 +50,7 @@ post_blocks.throttled = True  # type: ignore[attr-defined]
 async def get_sparsevol_size(request: NodeRequest) -> HTTPResponse:
     """Answer the blocks that cover a label; without any, the first block as if it did, as DVID."""
     label = parse_label(request)
-    reads = reads_of(request)
+    reads = LabelReads(request.txn, request.instance.id, request.view)
     shape = np.array(block_shape(request.instance), np.int64)
 
     def work() -> str:

@@ -1,7 +1,7 @@
-"""How edits of labels change rows: blocks, index, bodies, lower scales, counters.
+"""How edits of labels change rows: blocks, index, lower scales, counters.
 
-Labels are bodies, each of one supervoxel of the same number, and nothing is ever mapped: a voxel
-answers with what was written to it last, at any version.
+Labels are bodies themselves and nothing is ever mapped: a voxel answers with what was written to it
+last, at any version. There are no rows of bodies.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ import numpy as np
 from dvid_es.datatypes.labelarray import maxlabel
 from dvid_es.datatypes.labelarray.edits import Coords
 from dvid_es.datatypes.labelarray.events import LabelsMerged, LabelSplit
-from dvid_es.datatypes.labelmap.bodies import following
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.datatypes.labelmap.voxels import blocks, downres
@@ -45,8 +44,7 @@ def put_labels(
     """Write blocks to the instance of an event, and what follows from them."""
     instance = txn.repo.instances[record.header.instance]
     blocks.put_blocks(txn, record, 0, coords_zyx, stored)
-    change = svindex.change_blocks(txn, record, coords_zyx, counts)
-    following.fold_voxel_change(txn, record, change.svs, change.delta)
+    svindex.change_blocks(txn, record, coords_zyx, counts)
     if levels:
         shape = block_shape(instance)
         downres.fold_levels(txn, record, 0, coords_zyx, stored, levels, shape)

@@ -79,6 +79,11 @@ def block_shape(instance: Instance) -> Triple:
     return z, y, x
 
 
+def has_bodies(instance: Instance) -> bool:
+    """Say whether bodies are sets of supervoxels; labels of the older types are bodies themselves."""
+    return instance.typename == "labelmap"
+
+
 def voxel_size(values: Any) -> list[float]:
     """Return three sizes as they are kept: whole numbers without a point.
 

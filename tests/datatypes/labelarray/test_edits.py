@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelarray import editing
+from dvid_es.datatypes.labelarray import editing, reads
 from tests.datatypes.labelarray import label_model as model
 from tests.datatypes.labelarray.label_model import SIDE, Labels
 from tests.datatypes.labelmap import split_cases as cases
@@ -396,19 +396,50 @@ def test_sparse_volumes_within_bounds_and_sizes_are_those_of_the_type(live: Any)
         assert live.call("GET", f"{node}/{path}").status == 400, path
 
 
-def test_branches_that_edit_apart_can_be_merged(live: Any) -> None:
+def test_branches_that_edit_one_label_in_other_blocks_can_be_merged(
+    live: Any, tmp_path: Path
+) -> None:
     volume = three_labels()
     root, _ = made(live, volume)
     live.commit(root)
     branches = []
-    for name, pair in (("a", [3, 8]), ("b", [40, 5])):
+    for name, label in (("a", 8), ("b", 5)):
         body = {"branch": name}
         uuid = live.ok("POST", f"/api/node/{root}/branch", json_body=body).json()["child"]
-        live.ok("POST", f"/api/node/{uuid}/seg/merge", json_body=pair)
+        live.ok("POST", f"/api/node/{uuid}/seg/merge", json_body=[3, label])
         live.commit(uuid)
         branches.append(uuid)
     body = {"mergeType": "conflict-free", "parents": branches, "note": "both"}
-    both = live.ok("POST", f"/api/repo/{root}/merge", json_body=body).json()["child"]
-    volume[volume == 8] = 3
-    volume[volume == 5] = 40
+    answer = live.ok("POST", f"/api/repo/{root}/merge", json_body=body).json()
+    assert "conflicts" not in answer
+    volume[np.isin(volume, (5, 8))] = 3
+    both, node = answer["child"], f"/api/node/{answer['child']}/seg"
     check(live, both, volume, {5, 8})
+    coarse = live.ok("GET", f"{node}/sparsevols-coarse/1/9").body
+    assert coarse[:8] == (3).to_bytes(8, "little")
+    assert coarse[12:] == live.ok("GET", f"{node}/sparsevol-coarse/3").body[12:]
+    mask = volume == 3
+    mask[:, :, :50] = False
+    new = model.split_fine(live, node, 3, mask)
+    volume[mask] = new
+    check(live, both, volume, {5, 8})
+    model.check_rebuilt(live, tmp_path)
+
+
+def test_coarse_volumes_of_many_labels_come_in_their_order(
+    live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "PAGE_LABELS", 3)
+    volume = oracle.cells(SHAPE, 12, 11)
+    _, node = made(live, volume)
+    live.ok("POST", f"{node}/merge", json_body=[4, 5, 6])
+    volume[np.isin(volume, (5, 6))] = 4
+    data = live.ok("GET", f"{node}/sparsevols-coarse/2/11").body
+    labels = []
+    while data:
+        labels.append(int.from_bytes(data[:8], "little"))
+        size = 12 + 16 * int.from_bytes(data[8:12], "little")
+        runs = live.ok("GET", f"{node}/sparsevol-coarse/{labels[-1]}").body[12:]
+        assert data[12:size] == runs
+        data = data[size:]
+    assert labels == [n for n in sorted(oracle.sizes(volume)) if 2 <= n <= 11]

@@ -209,6 +209,30 @@ def test_an_unversioned_labelvol_holds_what_was_written_last(live: Any, tmp_path
     model.check_rebuilt(live, tmp_path)
 
 
+def test_branches_that_edit_one_label_in_other_blocks_can_be_merged(
+    live: Any, tmp_path: Path
+) -> None:
+    volume = three_labels()
+    root = made(live, volume)
+    live.commit(root)
+    branches = []
+    for name, label in (("a", 8), ("b", 5)):
+        body = {"branch": name}
+        uuid = live.ok("POST", f"/api/node/{root}/branch", json_body=body).json()["child"]
+        live.ok("POST", f"/api/node/{uuid}/vol/merge", json_body=[3, label])
+        live.commit(uuid)
+        branches.append(uuid)
+    body = {"mergeType": "conflict-free", "parents": branches, "note": "both"}
+    answer = live.ok("POST", f"/api/repo/{root}/merge", json_body=body).json()
+    assert "conflicts" not in answer
+    volume[np.isin(volume, (5, 8))] = 3
+    check(live, answer["child"], volume, {5, 8})
+    Segmentation(live, answer["child"], "blk").post(np.full((32, 32, 32), 9, np.uint64))
+    volume[:32, :32, :32] = 9
+    check(live, answer["child"], volume, {5, 8})
+    model.check_rebuilt(live, tmp_path)
+
+
 def test_sparse_volumes_have_their_forms_and_bounds(live: Any) -> None:
     volume = three_labels()
     node = f"/api/node/{made(live, volume)}/vol"

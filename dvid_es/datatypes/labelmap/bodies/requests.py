@@ -48,9 +48,14 @@ def parse_body(request: NodeRequest) -> list[int]:
     return parse_labels(request.body)
 
 
+READS: dict[str, type[BodyReads]] = {}
+"""How types are read whose labels are bodies themselves, by the names of the types."""
+
+
 def reads_of(request: NodeRequest) -> BodyReads:
     """Return the reads of a request."""
-    return BodyReads(request.txn, request.instance.id, request.view)
+    kind = READS.get(request.instance.typename, BodyReads)
+    return kind(request.txn, request.instance.id, request.view)
 
 
 Handler = Callable[[NodeRequest], Awaitable[Any]]

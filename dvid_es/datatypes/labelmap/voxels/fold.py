@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 
 from dvid_es.datatypes.labelmap.bodies import counters, following
-from dvid_es.datatypes.labelmap.instance_settings import block_shape
+from dvid_es.datatypes.labelmap.instance_settings import block_shape, has_bodies
 from dvid_es.datatypes.labelmap.lineage import notes
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.datatypes.labelmap.voxels import blocks, downres, extents
@@ -27,8 +27,9 @@ def fold_blocks_put(txn: WriteTxn, record: Record) -> None:
     if event.indexed:
         counts = counts_of(txn.bulk(event.counts), len(coords))
         change = svindex.change_blocks(txn, record, coords, counts)
-        bodies = following.fold_voxel_change(txn, record, change.svs, change.delta)
-        notes.put(txn, record, "voxels", bodies, event.coords)
+        if has_bodies(instance):
+            bodies = following.fold_voxel_change(txn, record, change.svs, change.delta)
+            notes.put(txn, record, "voxels", bodies, event.coords)
     if event.max_label:
         counters.raise_max(txn, instance.id, header.version, event.max_label, record.offset)
     if event.extents:
