@@ -207,6 +207,7 @@ KEYS: dict[str, dict[str, Convert | Ignored]] = {
     "limits": {
         "maxBodyBytes": _number("max_body_bytes", 1),
         "maxHeadBytes": _number("max_head_bytes", 8192),
+        "answerBytes": _number("answer_bytes", 1 << 20),
         "maxThrottled": _number("max_throttled", 1),
         "exportKeepFreeBytes": _number("export_keep_free_bytes"),
         "jobsAtOnce": _number("jobs_at_once", 1),

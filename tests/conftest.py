@@ -44,8 +44,9 @@ class Answer(NamedTuple):
 class Live:
     """A server on a real socket of this process; `call` is one request."""
 
-    def __init__(self, engine: Engine, port: int) -> None:
+    def __init__(self, engine: Engine, application: Sanic, port: int) -> None:
         self.engine = engine
+        self.application = application
         self.port = port
         self.base = f"http://127.0.0.1:{port}"
 
@@ -119,7 +120,7 @@ def running(settings: Settings, clock: Clock | None = None) -> Iterator[Live]:
     thread.start()
     assert started.wait(30), "the server did not start"
     try:
-        yield Live(engine, state["port"])
+        yield Live(engine, application, state["port"])
     finally:
         state["loop"].call_soon_threadsafe(state["stop"].set)
         thread.join(30)

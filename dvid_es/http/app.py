@@ -20,8 +20,12 @@ from sanic.response import HTTPResponse
 
 from dvid_es.engine import Engine
 from dvid_es.errors import DvidError, InvalidRequest, NotFound
+from dvid_es.feed.cursors import Cursors
+from dvid_es.feed.messages import Declared
+from dvid_es.feed.tail import Feed
 from dvid_es.http.blocklist import NOBODY, client_address
 from dvid_es.http.blocklist import load as load_block_list
+from dvid_es.http.budget import Budget
 from dvid_es.http.cors import METHODS as CORS_METHODS
 from dvid_es.http.cors import Cors
 from dvid_es.http.datatype import Datatype, Handler
@@ -61,6 +65,7 @@ class Server:
         repo_routes: Mapping[str, Handler],
         node_routes: Mapping[str, Handler],
         common_routes: Mapping[str, Handler],
+        declared: Declared,
     ) -> None:
         """Keep the tables: "GET server/info", "GET info" of a repo, "POST commit", "GET tags"."""
         self.engine = engine
@@ -73,7 +78,11 @@ class Server:
         self.documents: dict[tuple[Any, ...], str] = {}
         """Answers that were made, by the state that they show; whoever adds one bounds them."""
         self.deliveries = Deliveries(engine.writer)
+        self.feed = Feed(declared, engine.pool)
+        engine.listeners.append(self.feed.published)
+        self.cursors = Cursors(settings.data / "cursors")
         self.monitor = Monitor(engine.clock, settings.max_throttled)
+        self.budget = Budget(settings.answer_bytes)
         self.cors = Cors(settings.cors_domains)
         self.static = StaticFiles(settings)
         self.block_list = load_block_list(settings.block_list_file)
@@ -392,6 +401,7 @@ def make_app(server: Server, name: str = "dvid_es") -> Sanic:
         del path
         return await server.handle(request)
 
+    everything.is_websocket = True  # type: ignore[attr-defined] # what follows a feed answers nothing
     app.add_route(
         everything, "/<path:path>", METHODS, ignore_body=False, stream=True, unquote=False
     )

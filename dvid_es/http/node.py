@@ -15,6 +15,7 @@ from sanic.response import HTTPResponse
 from dvid_es.commands import Command
 from dvid_es.engine import Engine
 from dvid_es.errors import AdminRequired, InvalidRequest
+from dvid_es.http.budget import Share
 from dvid_es.http.wire import parse_unsigned
 from dvid_es.ids import FIRST_MUTATION_ID
 from dvid_es.projections.catalog import Instance, Repo, checkpoint, sequence_of_mutation
@@ -134,6 +135,13 @@ class NodeRequest:
             if not running.cancel():
                 await _ended(running)
             raise
+
+    def memory(self, size: int) -> Share:
+        """Return a share of the memory for large answers: make and send one in `async with`.
+
+        The transaction must have ended: this may wait until other answers are through.
+        """
+        return self.server.budget.share(size, self.raw)
 
     # -- writing ------------------------------------------------------------------------------
 

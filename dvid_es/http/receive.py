@@ -17,7 +17,7 @@ from sanic import Request
 LARGE_BYTES = 1 << 20
 """Bodies from this size on are received here, for handlers that take a buffer for bytes."""
 
-KEPT_BYTES = 256 << 20
+KEPT_BYTES = 128 << 20
 """Most memory that is kept for the next bodies."""
 
 KEPT_SECONDS = 20.0

@@ -3,6 +3,7 @@
 Source: handleSparsevol and its kin in datatype/labelmap/handlers.go (janelia-flyem/dvid).
 """
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,23 @@ from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.sparse import volumes as sparse
 from dvid_es.datatypes.labelmap.sparse.volumes import Plan
 from dvid_es.datatypes.labelmap.voxels import blocks
-from dvid_es.datatypes.labelmap.voxels.answers import in_threads
+from dvid_es.datatypes.labelmap.voxels.answers import (
+    Buffer,
+    in_threads,
+    send_whole,
+    spans,
+)
 from dvid_es.datatypes.labelmap.voxels.requests import need_words, parse_scale
 from dvid_es.errors import InvalidRequest, NotFound
+from dvid_es.http.budget import Share
 from dvid_es.http.node import NodeRequest, octets, raw_json
 from dvid_es.http.wire import parse_point
+
+BLOCK_BYTES = 32 << 10
+"""Bytes that the runs of a body take in one block, about, until more is known."""
+
+GROUPS_AT_ONCE = 2
+"""Groups of blocks whose runs are made side by side."""
 
 
 def _plan(
@@ -56,44 +69,71 @@ async def _send_sparsevol(request: NodeRequest, label: int, supervoxel: bool) ->
     request.finish()
     if plan is None:
         raise NotFound("")
+    async with request.memory(len(plan.coords_zyx) * BLOCK_BYTES) as share:
+        if form == "blocks":
+            body = await _binary_blocks(request, plan)
+            await share.resize(len(body))
+            return await send_whole(request, body)
+        exact = request.args.get("exact") != "false"
+        pieces = await _ordered_runs(request, plan, share, exact)
+        buffers = await request.in_thread(_encode, pieces, form, compression)
+        return await send_whole(request, *buffers)
+
+
+async def _binary_blocks(request: NodeRequest, plan: Plan) -> bytes:
     packs = request.stream.packs
-    groups = sparse.groups_of(plan)
-    if form == "blocks":
-        parts = [part for group in groups for part in group]
-        masks = await in_threads(request, sparse.binary_blocks_of, ((p, packs) for p in parts))
-        body = b"".join(masks)
-        return octets(rle.binary_header(plan.shape_zyx, label) + body if body else b"")
-    exact = request.args.get("exact") != "false"
-    pieces = await _ordered_runs(request, groups, exact)
-    return octets(await request.in_thread(_encode, pieces, form, compression))
+    parts = [part for group in sparse.groups_of(plan) for part in group]
+    masks = await in_threads(request, sparse.binary_blocks_of, ((p, packs) for p in parts))
+    body = b"".join(masks)
+    return rle.binary_header(plan.shape_zyx, plan.label) + body if body else b""
 
 
 async def _ordered_runs(
-    request: NodeRequest, groups: list[list[Plan]], exact: bool
+    request: NodeRequest, plan: Plan, share: Share, exact: bool
 ) -> list[rle.Runs]:
-    """Return runs in ZYX order, in pieces that follow each other."""
+    """Return runs in ZYX order, in pieces that follow each other.
+
+    A few groups at a time: before they are ordered and joined, runs take several times as much.
+    """
     packs = request.stream.packs
-    tasks = [(part, packs, exact, len(group) == 1) for group in groups for part in group]
-    made = iter(await in_threads(request, sparse.runs_of, tasks))
-    pieces = [[next(made) for _ in group] for group in groups]
-    sorted_later = [found for found in pieces if len(found) > 1]
-    ordered = iter(await in_threads(request, rle.sort_runs, ((found,) for found in sorted_later)))
-    return [next(ordered) if len(found) > 1 else found[0] for found in pieces]
+
+    async def ordered(group: list[Plan]) -> rle.Runs:
+        tasks = [(part, packs, exact, len(group) == 1) for part in group]
+        return await request.in_thread(_joined, await in_threads(request, sparse.runs_of, tasks))
+
+    pieces: list[rle.Runs] = []
+    groups = sparse.groups_of(plan)
+    for first, last in spans(len(groups), GROUPS_AT_ONCE):
+        running = [asyncio.ensure_future(ordered(group)) for group in groups[first:last]]
+        for found in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(found, BaseException):
+                raise found
+            pieces.append(found)
+        # The rest is expected to be like what is there.
+        made = sum(piece.nbytes for piece in pieces)
+        await share.resize(made * len(groups) // last)
+    return pieces
 
 
-def _encode(pieces: list[rle.Runs], form: str, compression: str) -> bytes:
+def _joined(made: list[rle.Runs]) -> rle.Runs:
+    runs = rle.sort_runs(made) if len(made) > 1 else made[0]
+    # What was joined leaves room at the end, which would be kept for as long as the answer.
+    return runs if runs.base is None else runs.copy()
+
+
+def _encode(pieces: list[rle.Runs], form: str, compression: str) -> list[Buffer]:
     count = sum(map(len, pieces))
     if not count:
-        return b""
+        return [b""]
     buffers = [
         memoryview(np.ascontiguousarray(piece, "<i4")).cast("B") for piece in pieces if len(piece)
     ]
     if form == "srles":
-        return b"".join(buffers)
-    data = b"".join((rle.legacy_header(count), *buffers))
+        return [*buffers]
+    whole: list[Buffer] = [rle.legacy_header(count), *buffers]
     if compression == "lz4":
-        return lz4_block_compress(data)
-    return gzip_compress(data) if compression == "gzip" else data
+        return [lz4_block_compress(b"".join(whole))]
+    return [gzip_compress(b"".join(whole))] if compression == "gzip" else whole
 
 
 @indexed
