@@ -603,3 +603,22 @@ def test_fsck_finds_nothing_wrong_after_undo_and_redo(served: Any) -> None:
     ended = served.ok("GET", f"/api/server/jobs/{job['id']}?wait=60").json()
     assert ended["state"] == "done"
     assert ended["result"]["errors"] == 0, ended["result"]["findings"]
+
+
+def test_a_body_that_grew_since_it_was_made_is_not_unmade(served: Any) -> None:
+    walk = Walk(served, 35)
+    node = walk.node(walk.root)
+    served.ok("POST", f"{node}/merge", json_body=[1, 2, 3])
+    cleave = served.ok("POST", f"{node}/cleave/1", json_body=[2]).json()
+    grown = served.ok("POST", f"{node}/merge", json_body=[cleave["CleavedLabel"], 7]).json()
+    answer = change(walk, "undo", cleave["MutationID"])
+    assert answer.status == 409
+    assert ids_of(answer) == [grown["MutationID"]]
+    assert f"body {cleave['CleavedLabel']} changed since" in answer.json()["error"]
+    assert change(walk, "undo", grown["MutationID"]).status == 200
+    assert change(walk, "undo", cleave["MutationID"]).status == 200
+    renumber = served.ok("POST", f"{node}/renumber", json_body=[77, 1]).headers["x-dvid-es-seq"]
+    merged = served.ok("POST", f"{node}/merge", json_body=[77, 4]).json()["MutationID"]
+    answer = change(walk, "undo", merged - 1)
+    assert (answer.status, ids_of(answer)) == (409, [merged])
+    assert int(renumber) == answer.json()["dependents"][0]["Sequence"] - 1
