@@ -40,7 +40,7 @@ class HugeBody(Workload):
         labels = [BODY, *range(HUGE + 1, HUGE + SINGLES + 1)]
         messages = [index_of(label) for label in labels]
         path = target.node(f"{instance}/indices")
-        target.send("POST", path, b"".join(_framed(messages)))
+        target.send("POST", path, b"".join(framed(messages)))
         self._state[target.name] = (instance, 0)
         self.measure(target)
 
@@ -125,7 +125,7 @@ def index_of(label: int) -> bytes:
     return labelindex.encode(index)
 
 
-def _framed(messages: list[bytes]) -> Iterator[bytes]:
+def framed(messages: list[bytes]) -> Iterator[bytes]:
     """Return the pieces of a LabelIndices message: field 1, repeated."""
     for message in messages:
         size, length = b"", len(message)
