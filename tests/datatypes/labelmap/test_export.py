@@ -17,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvid_es.datatypes.labelmap.export import folders, precomputed, sharding, shards
+from dvid_es.datatypes.labelmap.export.source import Source
+from dvid_es.datatypes.labelmap.precomputed.volume import Scale
+from dvid_es.geometry import Box
 from dvid_es.jobs import Job
 from dvid_es.logs.disk import DISK, Disk
 from dvid_es.settings import Settings
-from tests.datatypes.labelmap.voxel_oracle import Segmentation, cells, decoded
+from tests.datatypes.labelmap.voxel_oracle import Segmentation, cells, decoded, joined, packed
 
 SHAPE = (96, 128, 160)
 OFFSET = (-32, 0, 64)
@@ -218,6 +221,25 @@ def test_an_export_as_of_an_earlier_event(live: Any, seg: Segmentation) -> None:
 def test_a_committed_version_can_be_exported(live: Any, seg: Segmentation) -> None:
     live.commit(seg.node.split("/")[3])
     check_volume(finished(live, begin(live, seg, "precomputed")), seg)
+
+
+def test_below_a_version_merge_what_both_parents_say_is_exported(
+    live: Any, seg: Segmentation
+) -> None:
+    root = seg.node.split("/")[3]
+    live.commit(root)
+    parents = []
+    for name, labels in (("a", [2, 3]), ("b", [9, 10])):
+        made = live.ok("POST", f"/api/node/{root}/branch", json_body={"branch": name}).json()
+        live.ok("POST", f"/api/node/{made['child']}/seg/merge", json_body=labels)
+        live.commit(made["child"])
+        parents.append(made["child"])
+    body = {"mergeType": "conflict-free", "parents": parents, "note": ""}
+    child = live.ok("POST", f"/api/repo/{root}/merge", json_body=body).json()["child"]
+    both = Segmentation(live, child)
+    folder = finished(live, begin(live, both, "precomputed"))
+    check_volume(folder, both)
+    assert not np.isin(everything(opened(folder, 0)), [3, 10]).any()
 
 
 # -- interrupted -----------------------------------------------------------------------------
@@ -569,3 +591,42 @@ def test_a_spec_that_does_not_suit_the_data_is_refused(
 ) -> None:
     text = refused(still, "shards", {"spec": spec_of(**more)})
     assert "spec" in text or "sharding" in text
+
+
+def test_a_box_is_empty_when_no_block_lies_in_it(live: Any) -> None:
+    root = live.new_repo()
+    node = live.new_instance(root, "labelmap", "seg", BlockSize="16,16,16")
+    random = np.random.default_rng(6)
+    there = np.unique(random.integers(-4, 5, (40, 3)), axis=0)
+    one = packed(np.ones((16, 16, 16), np.uint64))
+    body = joined([((x, y, z), one) for z, y, x in there.tolist()])
+    live.ok("POST", f"{node}/blocks", body)
+    stream, repo, version = live.engine.resolve(root)
+    source = Source(live.engine, stream, repo, repo.names["seg"], version.id, repo.sequence)
+    seen = set()
+    for _ in range(400):
+        low = random.integers(-5, 5, 3)
+        high = low + random.integers(0, 5, 3)
+        inside = ((there >= low) & (there < high)).all(axis=1).any()
+        box = Box(tuple(low.tolist()), tuple(high.tolist()))
+        assert source.is_empty(0, box) == (not inside), box
+        assert source.is_empty(1, box)
+        seen.add(bool(inside))
+    assert seen == {True, False}
+
+
+@given(grid=st.tuples(*[st.integers(1, 90)] * 3), data=st.data())
+def test_the_chunks_of_a_file_fill_the_box_that_it_is_said_to_have(
+    grid: tuple[int, int, int], data: Any
+) -> None:
+    start = data.draw(st.tuples(*[st.integers(-50, 50)] * 3))
+    blocks = Box(start, tuple(a + n for a, n in zip(start, grid[::-1], strict=True)))
+    level = precomputed.levels_of([Scale(0, blocks, (16, 16, 16), (8, 8, 8))])[0]
+    file = data.draw(st.integers(0, level.sharding.files - 1))
+    firsts = (level.sharding.first_chunk(file, m) for m in range(level.sharding.minishards))
+    found = np.concatenate([level.blocks_of(first) for first in firsts])
+    box = level.box_of(file)
+    assert len(found) == box.volume
+    if len(found):
+        assert tuple(found.min(axis=0)) == box.start_zyx
+        assert tuple(found.max(axis=0) + 1) == box.stop_zyx

@@ -15,6 +15,7 @@ from dvid_es.datatypes.labelmap.export.folders import Destination, NewFile
 from dvid_es.datatypes.labelmap.export.sharding import Sharding, encode_morton, minishard_index
 from dvid_es.datatypes.labelmap.export.source import Source
 from dvid_es.datatypes.labelmap.precomputed.volume import COMPRESSED, Scale, volume_info
+from dvid_es.geometry import Box
 from dvid_es.jobs import Job
 
 
@@ -34,6 +35,16 @@ class Level(NamedTuple):
         coords = self.sharding.coords(first, self.sharding.chunks_per_minishard)
         inside = coords[(coords < self.scale.grid_xyz).all(axis=1)]
         return (inside[:, ::-1] + np.array(self.scale.blocks.start_zyx)).astype(np.int32)
+
+    def box_of(self, file: int) -> Box:
+        """Return the blocks of a file; empty where it lies outside of the grid."""
+        first, last = self.sharding.box(file)
+        start, stop = self.scale.blocks
+        low = [a + b for a, b in zip(start, first[::-1], strict=True)]
+        high = [min(a + b + 1, c) for a, b, c in zip(start, last[::-1], stop, strict=True)]
+        if any(a >= b for a, b in zip(low, high, strict=True)):
+            return Box(start, start)
+        return Box(tuple(low), tuple(high))  # type: ignore[arg-type]
 
     def number_of(self, coords_zyx: np.ndarray[Any, np.dtype[np.int32]]) -> list[int]:
         """Return the numbers of the chunks of blocks int32[n, 3] (ZYX)."""
@@ -69,8 +80,9 @@ def export(
     for level in levels:
         for file in range(level.sharding.files):
             name = f"{level.scale.key}/{level.sharding.file_name(file)}"
-            if destination.has(name):
-                job.advance(skipped(level, file))
+            box = level.box_of(file)
+            if destination.has(name) or source.is_empty(level.scale.number, box):
+                job.advance(box.volume)
                 continue
             writer = _Shard(destination, name, level)
             writer.write(job, source, file, supervoxels)
@@ -80,12 +92,6 @@ def export(
     info = [level.scale.info(COMPRESSED, level.sharding.info()) for level in levels]
     destination.write_json("info", volume_info(info))
     return {"files": made, "chunks": chunks, "bytes": size}
-
-
-def skipped(level: Level, file: int) -> int:
-    """Return the chunks that a file is made of, for one that is there already."""
-    firsts = (level.sharding.first_chunk(file, m) for m in range(level.sharding.minishards))
-    return sum(len(level.blocks_of(first)) for first in firsts)
 
 
 class _Shard:

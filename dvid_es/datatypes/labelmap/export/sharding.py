@@ -97,6 +97,14 @@ class Sharding(NamedTuple):
         """Return the name of a file."""
         return f"{file:0{-(-self.shard // 4)}x}.shard"
 
+    def box(self, file: int) -> tuple[list[int], list[int]]:
+        """Return the first and the last chunk of a file, x, y, z, in a grid that fills all codes."""
+        numbers = np.array(
+            [self.first_chunk(file, 0), self.first_chunk(file + 1, 0) - 1], np.uint64
+        )
+        first, last = decode_morton(numbers, self.bits_xyz).tolist()
+        return first, last
+
     def coords(self, first: int, count: int) -> NDArray[np.int64]:
         """Return the chunks of consecutive numbers as int64[count, 3], x, y, z."""
         return decode_morton(np.arange(first, first + count, dtype=np.uint64), self.bits_xyz)

@@ -118,8 +118,9 @@ def export(
     for level in levels:
         for file in range(level.sharding.files):
             name = f"{level.scale.key}/{_origin(level, file)}"
-            if destination.has(f"{name}.arrow"):
-                job.advance(precomputed.skipped(level, file))
+            box = level.box_of(file)
+            if destination.has(f"{name}.arrow") or source.is_empty(level.scale.number, box):
+                job.advance(box.volume)
                 continue
             with (
                 destination.file(f"{name}.arrow") as data,

@@ -1,5 +1,6 @@
 """What an export reads: one version as of one event, in many short transactions."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, Self
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from dvid_es.codecs import labelblock
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.precomputed.volume import Scale, scales_of
+from dvid_es.datatypes.labelmap.temporal import SIGN
 from dvid_es.datatypes.labelmap.voxels import blocks
 from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, mapping_for
 from dvid_es.engine import Engine
 from dvid_es.errors import InvalidRequest
-from dvid_es.geometry import Triple
+from dvid_es.geometry import Box, Triple
 from dvid_es.http.node import NodeRequest
 from dvid_es.projections.catalog import Instance, Repo
 from dvid_es.projections.store import LmdbTxn
@@ -23,6 +25,11 @@ from dvid_es.versions import View
 
 Labels = NDArray[np.uint64]
 Coords = NDArray[np.int32]
+
+_PREFIX_BYTES = 6
+"""Of a block's key in front of its coordinates: instance, kind, scale."""
+
+_COORD = struct.Struct(">3I")
 
 PIECE_VOXELS = 128 << 18
 """Voxels of the blocks that are held at a time: 128 blocks of 64 a side."""
@@ -111,6 +118,31 @@ class Source:
         """
         with self.reading() as (txn, view):
             return scales_of(txn, self.instance, view)
+
+    def is_empty(self, scale: int, box: Box) -> bool:
+        """Say whether no version has any block in a box of blocks: it leaps from row to row."""
+        (z, y, x), (z1, y1, x1) = box
+        if not box.volume:
+            return True
+        with self.reading() as (txn, _):
+            while True:
+                key = blocks.keys(self.instance.id, scale, np.array([[z, y, x]], np.int32))[0]
+                found = txn.seek(key)
+                if found is None or found[0][:_PREFIX_BYTES] != key[:_PREFIX_BYTES]:
+                    return True
+                z, y, x = (at - SIGN for at in _COORD.unpack_from(found[0], _PREFIX_BYTES))
+                if z >= z1:
+                    return True
+                if z < box.start_zyx[0] or y < box.start_zyx[1]:
+                    z, y, x = max(z, box.start_zyx[0]), box.start_zyx[1], box.start_zyx[2]
+                elif y >= y1:
+                    z, y, x = z + 1, box.start_zyx[1], box.start_zyx[2]
+                elif x < box.start_zyx[2]:
+                    x = box.start_zyx[2]
+                elif x >= x1:
+                    y, x = y + 1, box.start_zyx[2]
+                else:
+                    return False
 
     def pieces(self, scale: int, coords_zyx: Coords, supervoxels: bool) -> Iterator[Piece]:
         """Iterate over blocks int32[n, 3], in their order, without those that are not stored."""
