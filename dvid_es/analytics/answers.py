@@ -36,6 +36,9 @@ def _value(value: Any) -> Any:
         return str(value)
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, pa.MonthDayNano):
+        months, days, nanoseconds = value
+        return {"months": months, "days": days, "seconds": nanoseconds / 1e9}
     if isinstance(value, list | tuple):
         return [_value(item) for item in value]
     if isinstance(value, dict):

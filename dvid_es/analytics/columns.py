@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dvid_es.analytics.touched import Describe, Fetch, Touched
@@ -51,6 +52,19 @@ LABELS = pa.schema(
         ("seq", pa.int64()),
         ("mutation_offset", pa.int64()),
         ("instance", pa.int32()),
+    ]
+)
+
+
+DAILY = pa.schema(
+    [
+        ("day", pa.date32()),
+        ("user", pa.string()),
+        ("instance", pa.int32()),
+        ("action", pa.string()),
+        ("mutations", pa.int64()),
+        ("labels", pa.int64()),
+        ("voxels", pa.int64()),
     ]
 )
 
@@ -111,6 +125,20 @@ def joined(parts: Sequence[Columns]) -> Columns:
     return Columns(
         pa.concat_tables([part.events for part in parts]),
         pa.concat_tables([part.labels for part in parts]),
+    )
+
+
+def daily(events: pa.Table) -> pa.Table:
+    """Return what each user did on each day: numbers and sums of the writes to data instances."""
+    of_instance = pc.greater(events["instance"], 0)
+    about_it = pc.starts_with(events["action"], "instance.")
+    writes = events.filter(pc.and_(of_instance, pc.invert(about_it)))
+    days = writes.set_column(1, "day", writes["time"].cast(pa.date32(), safe=False))
+    keys = ["day", "user", "instance", "action"]
+    sums = days.group_by(keys).aggregate([("seq", "count"), ("labels", "sum"), ("voxels", "sum")])
+    found = sums.select([*keys, "seq_count", "labels_sum", "voxels_sum"])
+    return (
+        found.rename_columns(DAILY.names).cast(DAILY).sort_by([(key, "ascending") for key in keys])
     )
 
 

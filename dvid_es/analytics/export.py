@@ -207,23 +207,14 @@ class _Export:
 
     def _decode(self, start: int, stop: int, first: int) -> tuple[Columns, str]:
         """Return the events `start` ... `stop` as columns, and the digest of the last."""
-        last: Stored | None = None
-        done = 0
-
-        def watched(records: Iterable[Stored]) -> Iterator[Stored]:
-            nonlocal last
-            for stored in records:
-                last = stored
-                yield stored
-
         found = []
-        records = watched(self.source.log.read(start, stop))
+        done = start - first
+        records = self.source.log.read(start, stop)
         for columns in batches(records, self.described.events, self.source.fetch):
             found.append(columns)
             done += columns.events.num_rows
-            self.progress(self.source.repo.root, start - first + done, self.source.upto - first)
-        assert last is not None
-        assert last.offset == stop - 1
+            self.progress(self.source.repo.root, done, self.source.upto - first)
+        (last,) = self.source.log.read(stop - 1, stop)
         return joined(found), digest_of(last)
 
     def join_small(self) -> None:

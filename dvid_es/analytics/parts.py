@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dvid_es.analytics.columns import Columns
+from dvid_es.analytics.columns import Columns, daily
 from dvid_es.errors import CorruptStore
 from dvid_es.logs.base import Stored
 from dvid_es.logs.disk import NEW_SUFFIX, Disk, create
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-TABLES = ("events", "labels")
+TABLES = ("events", "labels", "daily")
 ROW_GROUP = 131_072
 
 _SMALL = ["action", "version", "instance", "user", "app", "labels", "role", "mutation_offset"]
@@ -45,8 +45,16 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Files, from the folder of the repository."""
 
     labels: tuple[str, ...]
+    daily: tuple[str, ...]
+    """What users did on each day, summed."""
+
     bytes: int
     """Of all of them."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.events, *self.labels, *self.daily)
 
     @property
     def count(self) -> int:
@@ -92,7 +100,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     def listed(self) -> set[str]:
         """Return all files that are used."""
-        found = {name for part in self.parts for name in (*part.events, *part.labels)}
+        found = {name for part in self.parts for name in part.files}
         found.update(state.file for state in self.states)
         return found | {name for name in (self.versions, self.instances) if name}
 
@@ -170,18 +178,22 @@ class PartWriter:
             for table, rows, mine in (
                 ("events", columns.events, years == year),
                 ("labels", columns.labels, of_label == year),
+                ("daily", columns.events, years == year),
             ):
                 chosen = rows if mine.all() else rows.filter(pa.array(mine))
-                if not chosen.num_rows:
-                    continue
                 if table == "labels":
                     chosen = sorted_labels(chosen)
+                elif table == "daily":
+                    chosen = daily(chosen)
+                if not chosen.num_rows:
+                    continue
                 name = f"{table}/year={year}/{start:012d}-{stop:012d}.parquet"
                 size += self.table(chosen, name)
                 names[table].append(name)
         return Part(
             start=start, stop=stop, digest=digest, bytes=size,
             events=tuple(names["events"]), labels=tuple(names["labels"]),
+            daily=tuple(names["daily"]),
         )  # fmt: skip
 
     def table(self, table: pa.Table, name: str) -> int:

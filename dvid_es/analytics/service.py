@@ -146,7 +146,7 @@ class Analytics:
                 if not reply.error:
                     return Result(body, reply.rows, ask.seq)
                 listed = read_manifest(self.folder / subject.root, subject.root).listed()
-                replaced = not listed.issuperset([*ask.events, *ask.labels])
+                replaced = not listed.issuperset([*ask.events, *ask.labels, *ask.daily])
                 if last_try or not replaced:
                     raise InvalidRequest(reply.error)
             raise AssertionError
@@ -191,13 +191,14 @@ class Analytics:
             folder=str(folder.resolve()),
             events=[name for part in manifest.parts for name in part.events],
             labels=[name for part in manifest.parts for name in part.labels],
+            daily=[name for part in manifest.parts for name in part.daily],
             tail_events=[str(piece.events) for piece in pieces],
             tail_labels=[str(piece.labels) for piece in pieces],
             tail_from=manifest.upto,
             versions=versions,
             instances=instances,
             tables=tables,
-            seq=repo.sequence,
+            seq=max(repo.sequence, manifest.upto - 1),
             seconds=self.limits.seconds,
             memory_bytes=self.limits.memory_bytes,
             threads=self.limits.threads,

@@ -19,6 +19,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """Exported files, from the folder."""
 
     labels: list[str]
+    daily: list[str]
     tail_events: list[str]
     """Arrow files of what is not exported yet."""
 
@@ -97,11 +98,12 @@ def statements(ask: Ask) -> list[str]:
                 nullif({versions}[e.version + 1], ''), nullif({instances}[l.instance + 1], ''),
                 e."user"
             FROM _labels l JOIN _events e USING (seq) WHERE l.role IN ('split', 'remain')""",
-        f"""CREATE VIEW users_daily AS SELECT "user", CAST(time AS DATE) AS day,
-            nullif({instances}[instance + 1], '') AS instance, action, count(*) AS mutations,
-            CAST(sum(labels) AS BIGINT) AS labels, CAST(sum(voxels) AS BIGINT) AS voxels
-            FROM _events WHERE instance > 0 AND NOT starts_with(action, 'instance.')
-            GROUP BY "user", day, instance, action""",
+        _daily(ask),
+        f"""CREATE VIEW users_daily AS SELECT "user", day,
+            nullif({instances}[instance + 1], '') AS instance, action,
+            CAST(sum(mutations) AS BIGINT) AS mutations, CAST(sum(labels) AS BIGINT) AS labels,
+            CAST(sum(voxels) AS BIGINT) AS voxels
+            FROM _daily GROUP BY "user", day, _daily.instance, action""",
     ]
     made += [
         f"""CREATE VIEW versions AS SELECT uuid, version AS number, branch,
@@ -122,6 +124,19 @@ def _union(view: str, columns: str, folder: str, files: Sequence[str], tail_from
     paths = _texts([f"{folder}/{name}" for name in files])
     exported = f"SELECT {columns} FROM read_parquet({paths}, hive_partitioning=false)"
     return f"CREATE VIEW {view} AS {exported} UNION ALL {tail}"
+
+
+def _daily(ask: Ask) -> str:
+    """Return what makes the sums of days: those of exported files, and those of the tail."""
+    tail = f"""SELECT CAST(time AS DATE) AS day, "user", instance, action, count(*) AS mutations,
+        sum(labels) AS labels, sum(voxels) AS voxels FROM _tail_events
+        WHERE seq >= {ask.tail_from} AND instance > 0 AND NOT starts_with(action, 'instance.')
+        GROUP BY ALL"""
+    if not ask.daily:
+        return f"CREATE VIEW _daily AS {tail}"
+    paths = _texts([f"{ask.folder}/{name}" for name in ask.daily])
+    exported = f"SELECT * FROM read_parquet({paths}, hive_partitioning=false)"
+    return f"CREATE VIEW _daily AS {exported} UNION ALL {tail}"
 
 
 def _function(name: str, columns: str, ask: Ask) -> list[str]:

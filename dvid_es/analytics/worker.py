@@ -48,7 +48,7 @@ def connect(ask: Ask) -> duckdb.DuckDBPyConnection:
             "preserve_insertion_order": False,
         },
     )
-    paths = [f"{ask.folder}/{name}" for name in (*ask.events, *ask.labels)]
+    paths = [f"{ask.folder}/{name}" for name in (*ask.events, *ask.labels, *ask.daily)]
     connection.execute("SET allowed_paths = ?", [paths])
     for view, files in (("_tail_events", ask.tail_events), ("_tail_labels", ask.tail_labels)):
         connection.register(view, _mapped(files))
@@ -74,17 +74,17 @@ def _mapped(files: list[str]) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def answer(ask: Ask) -> tuple[Reply, bytes]:
+def answer(ask: Ask, parser: duckdb.DuckDBPyConnection) -> tuple[Reply, bytes]:
     """Return the answer to one query.
+
+    Args:
+        ask: the query and what it sees.
+        parser: any connection, which reads the text and runs nothing of it.
 
     Raises:
         InvalidRequest: it is refused, wrong, or beyond a limit.
     """
-    connection = duckdb.connect(":memory:", config={"threads": 1})
-    try:
-        checked = guard.check(connection, ask.sql)
-    finally:
-        connection.close()
+    checked = guard.check(parser, ask.sql)
     missing = {
         name: [version for version in versions if version not in ask.states.get(name, {})]
         for name, versions in checked.states.items()
@@ -138,13 +138,14 @@ def _too_much_memory(ask: Ask) -> str:
 
 def serve(source: BinaryIO, out: BinaryIO) -> None:
     """Answer requests until there are no more, or this process has grown."""
+    parser = duckdb.connect(":memory:", config={"threads": 1})
     while head := source.read(_LENGTH.size):
         ask = msgspec.json.decode(source.read(_LENGTH.unpack(head)[0]), type=Ask)
         limit_memory(ask.memory_bytes)
         signal.setitimer(signal.ITIMER_REAL, ask.seconds)  # its default action ends the process
         body = b""
         try:
-            reply, body = answer(ask)
+            reply, body = answer(ask, parser)
         except DvidError as problem:
             reply = Reply(error=str(problem) or type(problem).__name__)
         except MemoryError:

@@ -28,10 +28,23 @@ async def post_sql(request: NodeRequest) -> HTTPResponse:
 
     The body is the query, or JSON {"sql", "parameters"}.
     """
+    return await _answer(request, *_body(request))
+
+
+async def get_sql(request: NodeRequest) -> HTTPResponse:
+    """GET sql?query=SELECT...[&format=json|csv|arrow|parquet]: the same, for links."""
+    return await _answer(request, request.args.get("query", ""), None)
+
+
+async def _answer(request: NodeRequest, sql: str, parameters: Any) -> HTTPResponse:
     analytics = request.engine.analytics
     if analytics is None:
         raise InvalidRequest("this server answers no queries")
-    query = _parse(request)
+    if "at" in request.args:
+        raise InvalidRequest("?at= is not for queries: write WHERE seq <= N")
+    if not sql.strip():
+        raise InvalidRequest('there is no query: send one as the body, or as JSON {"sql": "..."}')
+    query = Query(sql, parameters, _format(request))
     subject = _subject(request)
     try:
         with analytics.slot() as job:
@@ -41,15 +54,6 @@ async def post_sql(request: NodeRequest) -> HTTPResponse:
         return HTTPResponse(f"{problem}\n", 503, headers, TEXT)
     request.sequence = result.seq
     return HTTPResponse(result.body, 200, content_type=CONTENT_TYPES[query.format])
-
-
-def _parse(request: NodeRequest) -> Query:
-    if "at" in request.args:
-        raise InvalidRequest("?at= is not for queries: write WHERE seq <= N")
-    sql, parameters = _body(request)
-    if not sql.strip():
-        raise InvalidRequest('the body is empty: send a query, or JSON {"sql": "SELECT ..."}')
-    return Query(sql, parameters, _format(request))
 
 
 def _body(request: NodeRequest) -> tuple[str, Any]:

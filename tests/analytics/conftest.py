@@ -12,6 +12,7 @@ import pytest
 
 from dvid_es.analytics.export import PART_EVENTS, Source, export
 from dvid_es.analytics.parts import Manifest
+from dvid_es.analytics.pool import Pool
 from dvid_es.analytics.service import Analytics, Limits, Query, Subject
 from dvid_es.bootstrap import described
 from dvid_es.datatypes.labelmap.bodies.events import Cleaved, Merged
@@ -48,11 +49,12 @@ def cleaved(body: int, new_body: int, *supervoxels: int, voxels: int = 5) -> Cle
 class History:
     """A repository in memory: events as they come, their export, and queries over both."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, pool: Pool) -> None:
         self.folder = folder
         self.log = MemoryLog(ROOT)
         self.repo = synthetic_repo()
         self.analytics = Analytics(folder / "exports", described(), Limits(), folder / "scratch")
+        self.analytics._pool = pool
 
     def add(self, *events: Event, user: str = "ann", day: float = 0.0, version: int = 1) -> None:
         entries = []
@@ -99,11 +101,17 @@ class History:
         return [tuple(row) for row in rows]
 
 
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    found = History(tmp_path)
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    """The processes that run queries: starting them is most of what a short test takes."""
+    found = Pool(2)
     yield found
-    found.analytics.close()
+    found.close()
+
+
+@pytest.fixture
+def history(tmp_path: Path, pool: Pool) -> History:
+    return History(tmp_path, pool)
 
 
 def random_history(history: History, events: int, seed: int = 5) -> None:

@@ -62,9 +62,9 @@ def plant(bug: str) -> None:
 
         def early(self: Any, **changes: Any) -> None:
             parts = changes.get("parts", self.manifest.parts)
-            kept = {name for part in parts for name in (*part.events, *part.labels)}
+            kept = {name for part in parts for name in part.files}
             for part in self.manifest.parts:
-                for name in {*part.events, *part.labels} - kept:
+                for name in set(part.files) - kept:
                     self.disk.unlink(self.folder / name)
             publish(self, **changes)
 

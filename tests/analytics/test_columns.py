@@ -14,6 +14,7 @@ from dvid_es.datatypes.labelmap.bodies.events import IndicesPut, MappingsPosted,
 from dvid_es.datatypes.labelmap.mapping import runs
 from dvid_es.datatypes.labelmap.splits.events import BodySplit, SupervoxelSplit
 from dvid_es.datatypes.labelmap.touched import LISTED_RUN_BYTES
+from dvid_es.datatypes.labelmap.undo.events import Undone
 from dvid_es.errors import CorruptLog
 from dvid_es.events import Bulk, Header, encode_header
 from dvid_es.ids import FIRST_MUTATION_ID, PackRef
@@ -109,6 +110,21 @@ def test_posted_indices_name_their_bodies(history: History) -> None:
     index = labelindex.encode(labelindex.LabelIndex(77))
     history.add(IndicesPut(indices=labelindex.encode_all([index])))
     assert rows(history) == {(77, "posted", None)}
+
+
+def test_an_undo_names_what_changes_and_what_is_undone(history: History) -> None:
+    history.add(
+        Undone(
+            sequence=3, version=1, mutation=99, action="merge", bodies=labels(5, 7),
+            supervoxels=labels(7, 8), mapped=labels(2**64 - 1, 5),
+        )
+    )  # fmt: skip
+    assert rows(history) == {
+        (5, "target", None), (7, "changed", None), (7, "mapped", 0), (8, "mapped", 5),
+    }  # fmt: skip
+    (event,) = columns(history).events.to_pylist()
+    assert event["target"] == 5
+    assert event["facts"] == '{"sequence":3,"mutation":99,"action":"merge"}'
 
 
 def test_events_that_declare_nothing_show_their_facts_without_bulk_and_secrets(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import duckdb
 import pytest
 
 from dvid_es.analytics import guard, worker
+from dvid_es.analytics.pool import Pool
 from dvid_es.analytics.service import Limits, Query
 from dvid_es.errors import InvalidRequest
 from tests.analytics.conftest import History, random_history
@@ -79,13 +79,12 @@ REFUSED = {
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
-    history = History(tmp_path_factory.mktemp("hostile"))
+def asked(tmp_path_factory: pytest.TempPathFactory, pool: Pool) -> History:
+    history = History(tmp_path_factory.mktemp("hostile"), pool)
     random_history(history, 20)
     history.export()
     random_history(history, 5)
-    yield history
-    history.analytics.close()
+    return history
 
 
 def filled(history: History, sql: str) -> str:
