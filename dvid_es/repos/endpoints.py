@@ -32,6 +32,7 @@ REPO_ROUTES: Mapping[str, Handler] = {
     "POST rename": repos.post_rename,
     "POST undelete": repos.post_undelete,
     "POST purge": repos.post_purge,
+    "GET sql": sql.get_sql,
     "POST sql": sql.post_sql,
     "POST merge": nodes.post_merge,
     "POST resolve": nodes.post_resolve,

@@ -29,10 +29,14 @@ from dvid_es.datatypes.labelmap.bodies.events import (
 from dvid_es.datatypes.labelmap.bodies.reads import BodyReads
 from dvid_es.datatypes.labelmap.mapping import listing, runs
 from dvid_es.datatypes.labelmap.splits.events import BodySplit, SupervoxelSplit
+from dvid_es.datatypes.labelmap.undo.events import Redone, Reversal, Undone
 from dvid_es.events import Event
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
+
+NO_ENTRY = np.uint64(2**64 - 1)
+"""What a supervoxel without an entry in the mapping maps to, in events of undo."""
 
 PAGE_BODIES = 100_000
 LISTED_RUN_BYTES = 16 << 20
@@ -123,7 +127,29 @@ def posted_indices(events: Sequence[IndicesPut], fetch: Fetch) -> Touched:
     return Touched(None, None, (many_each("posted", posted),))
 
 
+def reversals(events: Sequence[Reversal], fetch: Fetch) -> Touched:
+    """Return the bodies that an undo or redo changes, and the entries of the mapping."""
+    bodies = [fetch(event.bodies) for event in events]
+    first = [int.from_bytes(labels[:8], "little") for labels in bodies]
+    mapped = [fetch(event.mapped) for event in events]
+    entries = many_each("mapped", [fetch(event.supervoxels) for event in events])
+    others = np.frombuffer(b"".join(mapped), "<u8").astype(np.uint64)
+    rows = (
+        many_each("target", [labels[:8] for labels in bodies]),
+        many_each("changed", [labels[8:] for labels in bodies]),
+        # An entry that is taken away leads nowhere.
+        entries._replace(others=np.where(others == NO_ENTRY, np.uint64(0), others)),
+    )
+    facts = {
+        place: {"sequence": event.sequence, "mutation": event.mutation, "action": event.action}
+        for place, event in enumerate(events)
+    }
+    return Touched(column(first), None, rows, facts)
+
+
 TOUCHED: Mapping[type[Event], Describe] = {
+    Undone: reversals,
+    Redone: reversals,
     Merged: merges,
     Cleaved: cleaves,
     Renumbered: renumberings,
