@@ -129,6 +129,12 @@ def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(seed, tmp_path,
     History(tmp_path, seed).run()
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1000, 4000))
+def test_the_same_for_many_more_histories(seed, tmp_path, small_messages):
+    History(tmp_path, seed).run(60)
+
+
 def _accept_any_answer(monkeypatch):
     monkeypatch.setattr(KafkaLog, "_examine", lambda *_: None)
 
