@@ -14,6 +14,7 @@ from dvid_es.clock import Clock, SystemClock
 from dvid_es.datatypes import DATATYPES
 from dvid_es.engine import Engine
 from dvid_es.errors import InvalidRequest, SettingsError
+from dvid_es.feed.messages import Declared
 from dvid_es.http.app import Server, make_app
 from dvid_es.http.jobs import JOB_ROUTES
 from dvid_es.http.server import SERVER_ROUTES
@@ -31,6 +32,7 @@ from dvid_es.replay.catchup import Progress, Setbacks, catch_up
 from dvid_es.replay.opening import open_store
 from dvid_es.replay.places import Places, mark_clean
 from dvid_es.repos.endpoints import COMMON_ROUTES, NODE_ROUTES, REPO_ROUTES, REPOS_ROUTES
+from dvid_es.repos.endpoints_events import EVENT_ROUTES
 from dvid_es.repos.fold import FOLDS as REPO_FOLDS
 from dvid_es.settings import Settings
 from dvid_es.streams import Stream, Streams
@@ -331,10 +333,14 @@ def make_server(settings: Settings, engine: Engine) -> Server:
         engine,
         settings,
         {datatype.name: datatype for datatype in DATATYPES},
-        server_routes={**SERVER_ROUTES, **JOB_ROUTES, **REPOS_ROUTES},
+        server_routes={**SERVER_ROUTES, **JOB_ROUTES, **EVENT_ROUTES, **REPOS_ROUTES},
         repo_routes=REPO_ROUTES,
         node_routes=NODE_ROUTES,
         common_routes=COMMON_ROUTES,
+        declared=Declared(
+            described().events,
+            {kind: place for found in DATATYPES for kind, place in found.placed.items()},
+        ),
     )
 
 

@@ -68,6 +68,8 @@ class Engine:
         self.jobs = Jobs(clock, jobs_at_once)
         self.analytics = analytics
         self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
+        self.listeners: list[Callable[[list[Repo]], None]] = []
+        """Called by the writer after each commit with the repositories that have moved on; quick."""
         self._names = _Names({}, None)
         self._graphs: dict[str, tuple[VersionGraph, bool]] = {}
         self._waiting: dict[str, list[tuple[int, Callable[[], None]]]] = {}
@@ -183,6 +185,8 @@ class Engine:
                 for sequence, wake in waiting:
                     if sequence <= repo.sequence:
                         wake()
+        for listener in self.listeners:
+            listener(repos)
 
     async def wait_for(self, stream: Stream, sequence: int, timeout_s: float) -> None:
         """Wait until the event at `sequence` is visible.

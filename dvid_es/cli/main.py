@@ -18,6 +18,7 @@ from dvid_es.cli import (
     logging_commands,
     names,
     serving,
+    subscribe,
 )
 from dvid_es.cli.exits import code_of
 from dvid_es.errors import DvidError
@@ -76,6 +77,7 @@ for command in (
     export.export,
     job.job,
     history.sql,
+    subscribe.subscribe,
     configuring.config,
     configuring.warmup,
     completion.completion,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from dvid_es.analytics.touched import Describe, Table
 from dvid_es.events import Event
+from dvid_es.feed.messages import Place
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.fold import Fold
 from dvid_es.projections.txn import ReadTxn
@@ -78,7 +79,10 @@ class Datatype:
     """Name of each kind of row that it keeps, for digests: {kind: name}."""
 
     touched: Mapping[type[Event], Describe] = field(default_factory=dict)
-    """What its events touch, for analytics."""
+    """What its events touch, for analytics and the feed."""
+
+    placed: Mapping[type[Event], Place] = field(default_factory=dict)
+    """Which blocks its events write, for the feed."""
 
     tables: Mapping[str, Table] = field(default_factory=dict)
     """What an instance holds at a version, as tables for analytics, by their names."""

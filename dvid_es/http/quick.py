@@ -17,7 +17,7 @@ from sanic.exceptions import BadRequest
 from sanic.http.constants import Stage
 from sanic.models.server_types import ConnInfo
 from sanic.response import HTTPResponse
-from sanic.server.protocols.http_protocol import HttpProtocol
+from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
 from dvid_es.http.guard import check_head
 from dvid_es.http.headers import encoded_head
@@ -119,7 +119,7 @@ def encoded(response: HTTPResponse, method: str) -> bytes:
     return head + body if method == "GET" else head
 
 
-class QuickProtocol(HttpProtocol):
+class QuickProtocol(WebSocketProtocol):
     """Sanic's protocol of one connection, with the short way in front."""
 
     __slots__ = ("_heads", "_server")

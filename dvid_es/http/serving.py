@@ -65,6 +65,7 @@ async def _serve(
     started()
     await stop.wait()
     server.close()
+    application.ctx.server.feed.close()
     await _drain(server, loop.time() + grace_seconds, hurry)
 
 

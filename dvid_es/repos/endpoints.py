@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from dvid_es.http.datatype import Handler
+from dvid_es.repos import endpoints_events as events
 from dvid_es.repos import endpoints_instances as instances
 from dvid_es.repos import endpoints_nodes as nodes
 from dvid_es.repos import endpoints_repos as repos
@@ -32,6 +33,10 @@ REPO_ROUTES: Mapping[str, Handler] = {
     "POST rename": repos.post_rename,
     "POST undelete": repos.post_undelete,
     "POST purge": repos.post_purge,
+    "GET events": events.get_events,
+    "GET cursors": events.get_cursors,
+    "POST cursors": events.post_cursor,
+    "DELETE cursors": events.delete_cursor,
     "GET sql": sql.get_sql,
     "POST sql": sql.post_sql,
     "POST merge": nodes.post_merge,

@@ -10,7 +10,7 @@ from dvid_es.datatypes.labelmap.precomputed import endpoints as endpoints_precom
 from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
 from dvid_es.datatypes.labelmap.splits import fold as fold_splits
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
-from dvid_es.datatypes.labelmap.touched import TABLES, TOUCHED
+from dvid_es.datatypes.labelmap.touched import PLACED, TABLES, TOUCHED
 from dvid_es.datatypes.labelmap.voxels import blocks, endpoints_slices, extents
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from dvid_es.datatypes.labelmap.voxels import fold as fold_voxels
@@ -48,6 +48,7 @@ LABELMAP = Datatype(
         for name in ("HELP.txt", "HELP_BODIES.txt", "HELP_EXPORT.txt")
     ),
     touched=TOUCHED,
+    placed=PLACED,
     tables=TABLES,
     projections={**VOXEL_ROWS, **endpoints_bodies.PROJECTIONS},
 )

@@ -30,7 +30,9 @@ from dvid_es.datatypes.labelmap.bodies.reads import BodyReads
 from dvid_es.datatypes.labelmap.mapping import listing, runs
 from dvid_es.datatypes.labelmap.splits.events import BodySplit, SupervoxelSplit
 from dvid_es.datatypes.labelmap.undo.events import Redone, Reversal, Undone
+from dvid_es.datatypes.labelmap.voxels.events import BlocksPut
 from dvid_es.events import Event
+from dvid_es.feed.messages import Place
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
@@ -189,4 +191,13 @@ def _mapping(
 TABLES = {
     "bodies": Table({"body": "u64", "voxels": "u64", "supervoxels": "u64"}, _bodies),
     "mapping": Table({"supervoxel": "u64", "body": "u64"}, _mapping),
+}
+
+
+PLACED: Mapping[type[Event], Place] = {
+    BlocksPut: lambda event: (event.coords, event.scale),
+    SupervoxelSplit: lambda event: (event.coords, 0),
+    BodySplit: lambda event: (event.coords, 0),
+    Undone: lambda event: (event.coords, 0),
+    Redone: lambda event: (event.coords, 0),
 }
