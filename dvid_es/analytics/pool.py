@@ -1,12 +1,14 @@
 """The processes that run queries, as the server sees them: started when needed, used again, killed."""
 
 import contextlib
+import math
 import os
 import signal
 import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import IO
 
@@ -91,6 +93,7 @@ class Job:
         """Begin without a worker."""
         self._lock = threading.Lock()
         self._worker: Worker | None = None
+        self._deadline = math.inf
         self.cancelled = False
 
     def cancel(self) -> None:
@@ -100,14 +103,23 @@ class Job:
             if self._worker is not None:
                 self._worker.kill()
 
+    def until(self, deadline: float) -> None:
+        """Let `check` stop at a reading of the monotonic clock, too."""
+        self._deadline = deadline
+
     def check(self) -> None:
-        """Stop here if it was cancelled.
+        """Stop here if it was cancelled, or has taken too long to prepare.
 
         Raises:
-            InvalidRequest: it was.
+            InvalidRequest: so it is.
         """
         if self.cancelled:
             raise InvalidRequest("the query was cancelled")
+        if time.monotonic() > self._deadline:
+            raise InvalidRequest(
+                "reading what instances hold at a version took too long: export it with"
+                " `dvid-es export parquet --table`"
+            )
 
     @contextlib.contextmanager
     def using(self, worker: Worker) -> Iterator[None]:

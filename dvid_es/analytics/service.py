@@ -4,6 +4,7 @@ import logging
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -274,6 +275,7 @@ class Analytics:
     ) -> Ask:
         """Return the request with the tables of instances that it needs, read from the projections."""
         repo = subject.now()
+        job.until(time.monotonic() + self.limits.seconds)
         states: dict[str, dict[str, list[str]]] = {}
         for function, specs in needs.items():
             for spec in specs:

@@ -73,14 +73,16 @@ _LABELS = "label, role, other, seq, mutation_offset, instance"
 def statements(ask: Ask) -> list[str]:
     """Return the statements that make the views; `_tail_...` and `_state_...` are there already."""
     versions, instances = _texts(ask.versions), _texts(ask.instances)
+    shown = f"""SELECT seq, time, action, nullif({instances}[instance + 1], '') AS instance,
+        nullif({versions}[version + 1], '') AS version, mutation_id, "user", app, target, labels,
+        voxels, facts FROM _events"""
     made = [
         _union("_events", _EVENTS, ask.folder, ask.events, ask.tail_from),
         _union("_labels", _LABELS, ask.folder, ask.labels, ask.tail_from),
-        f"""CREATE VIEW events AS SELECT seq, time, action, nullif({instances}[instance + 1], '')
-            AS instance, nullif({versions}[version + 1], '') AS version, mutation_id, "user", app,
-            target, labels, voxels, facts FROM _events""",
-        """CREATE VIEW mutations AS SELECT * FROM events WHERE instance IS NOT NULL
-            AND NOT starts_with(action, 'instance.')""",
+        f"CREATE VIEW events AS {shown}",
+        # On numbers: names would be made for every row, only to see that they are there.
+        f"""CREATE VIEW mutations AS {shown}
+            WHERE instance > 0 AND NOT starts_with(action, 'instance.')""",
         f"""CREATE VIEW labels AS SELECT label, role, other, seq, seq + mutation_offset AS
             mutation_id, nullif({instances}[instance + 1], '') AS instance FROM _labels""",
         f"""CREATE VIEW lineage AS

@@ -30,7 +30,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "analytics.md"
 PARAMETERS: dict[str, Any] = {
     "Edits that survived": {"since": "2025-05-20"},
     "History of a body": {"body": 1_000_123},
-    "Contested bodies": {"times": 20},
+    "Contested bodies": {"since": "2024-06-18", "times": 20},
+    "Top merged bodies": {"since": "2024-06-18"},
 }
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dvid_es.analytics.pool import Job
 from dvid_es.settings import Settings
 from tests.conftest import Answer, Live
 
@@ -233,6 +234,16 @@ def sizes(live: Live, path: str) -> list[tuple[int, int]]:
     data = live.ok("GET", f"{path}/listlabels", start=0, number=1000, sizes="true").body
     found = np.frombuffer(data, "<u8").reshape(-1, 2)
     return [(int(label), int(size)) for label, size in found]
+
+
+def test_states_that_take_too_long_to_read_are_refused(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked.post_volume()
+    monkeypatch.setattr(Job, "until", lambda job, _: setattr(job, "_deadline", 0.0))
+    answer = asked.call("SELECT * FROM bodies_at(':master')")
+    assert answer.status == 400
+    assert "export parquet --table" in answer.text
 
 
 def test_key_values_at_a_version_are_those_that_it_has(asked: Asked) -> None:
