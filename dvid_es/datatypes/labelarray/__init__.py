@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from dvid_es.datatypes.labelarray import endpoints, fold, maxlabel
+from dvid_es.datatypes.labelarray.reads import LabelReads
+from dvid_es.datatypes.labelarray.touched import TABLES, TOUCHED
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies import counters
+from dvid_es.datatypes.labelmap.bodies.requests import READS
 from dvid_es.http.datatype import Created, Datatype
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.txn import ReadTxn
@@ -39,6 +42,8 @@ def extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
     }
 
 
+READS["labelarray"] = LabelReads
+
 LABELARRAY = Datatype(
     name="labelarray",
     version="0.1",
@@ -49,5 +54,7 @@ LABELARRAY = Datatype(
     extents=endpoints_settings.extents_info,
     conflicts=merging.conflicts,
     syncs=frozenset(),
+    touched=TOUCHED,
+    tables=TABLES,
     help=Path(__file__).with_name("HELP.txt").read_text(),
 )

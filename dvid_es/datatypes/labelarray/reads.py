@@ -11,7 +11,6 @@ import numpy as np
 from dvid_es.datatypes.labelarray.edits import voxels_of
 from dvid_es.datatypes.labelmap.bodies.bodyrow import Body
 from dvid_es.datatypes.labelmap.bodies.reads import BodyReads, Labels
-from dvid_es.datatypes.labelmap.bodies.requests import READS
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.projections.catalog import instance_key
 
@@ -52,6 +51,3 @@ class LabelReads(BodyReads):
             if len(keys) < PAGE_LABELS:
                 return
             first = prefix + keys[-1] + b"\xff" * 13  # behind all rows of this label
-
-
-READS.update(labelarray=LabelReads, labelvol=LabelReads)

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from dvid_es.datatypes.labelarray import maxlabel
+from dvid_es.datatypes.labelarray.reads import LabelReads
+from dvid_es.datatypes.labelarray.touched import TABLES
 from dvid_es.datatypes.labelblk.following import refused
 from dvid_es.datatypes.labelmap import instance_settings, merging
+from dvid_es.datatypes.labelmap.bodies.requests import READS
 from dvid_es.datatypes.labelvol import endpoints, fold
+from dvid_es.datatypes.labelvol.touched import TOUCHED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
 from dvid_es.projections.catalog import Instance
@@ -39,6 +43,8 @@ def extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
     }
 
 
+READS["labelvol"] = LabelReads
+
 LABELVOL = Datatype(
     name="labelvol",
     version="0.1",
@@ -49,5 +55,7 @@ LABELVOL = Datatype(
     conflicts=merging.conflicts,
     syncs=frozenset({"labelblk"}),
     partner=refused,
+    touched=TOUCHED,
+    tables=TABLES,
     help=Path(__file__).with_name("HELP.txt").read_text(),
 )
