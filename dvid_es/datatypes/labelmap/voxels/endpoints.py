@@ -1,6 +1,7 @@
 """Requests for voxels: raw, blocks, points."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from dvid_es.datatypes.labelmap.voxels import blocks, ingest
 from dvid_es.datatypes.labelmap.voxels import reads as reads_voxels
 from dvid_es.datatypes.labelmap.voxels import requests as parse
 from dvid_es.datatypes.labelmap.voxels.answers import (
+    AHEAD,
     Part,
     in_threads,
     send_parts,
@@ -23,6 +25,9 @@ from dvid_es.datatypes.labelmap.voxels.volumes import VolumeAnswer
 from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Box
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
+
+DECODED_BLOCKS = 8
+"""Blocks of one part of a stream in another form than the stored one."""
 
 PART_BYTES = 2 << 20
 """Stored bytes of one part of a stream: fewer make the way from thread to thread longer than the work."""
@@ -116,7 +121,8 @@ async def _send_volume(request: NodeRequest, scale: int, box: Box, compression: 
         here = answer.is_quick and request.server.monitor.active <= 1
         body = answer.whole() if here else await request.in_thread(answer.whole)
         return await send_whole(request, body, headers=headers)
-    return await send_parts(request, answer.parts(), headers, answer.length, answer.joiner())
+    async with request.memory(answer.memory_bytes):
+        return await send_parts(request, answer.parts(), headers, answer.length, answer.joiner())
 
 
 async def post_raw(request: NodeRequest) -> Any:
@@ -171,11 +177,15 @@ async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) 
             return await send_whole(request, body)
         # One part ahead is enough: most of the time goes into sending.
         length = found.gzip_length
-        return await send_parts(request, _gzip_parts(found), length=length, ahead_max=1)
+        async with request.memory(min(found.stored_bytes, 2 * PART_BYTES)):
+            return await send_parts(request, _gzip_parts(found), length=length, ahead_max=1)
     if len(found) <= 1:
         return await send_whole(request, await request.in_thread(found.stream, compression))
-    parts = (partial(found.part(*span).pieces, compression) for span in spans(len(found), 8))
-    return await send_parts(request, parts)
+    at_once = min(len(found), DECODED_BLOCKS * (AHEAD + 1))
+    spans_of = spans(len(found), DECODED_BLOCKS)
+    parts = (partial(found.part(*span).pieces, compression) for span in spans_of)
+    async with request.memory(8 * at_once * math.prod(found.shape_zyx)):
+        return await send_parts(request, parts)
 
 
 def _gzip_parts(found: BlockSet) -> Iterator[Part]:

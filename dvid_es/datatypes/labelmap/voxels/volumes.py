@@ -1,7 +1,7 @@
 """Answers to GET raw: a box of voxels in one go, or in slabs of which one is made while one is sent."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.codecs import labelblock, neuroglancer
+from dvid_es.codecs.compression import gzip_join
 from dvid_es.codecs.spliced import (
     GzipJoiner,
     GzipPart,
@@ -18,7 +19,7 @@ from dvid_es.codecs.spliced import (
     lz4_part,
     lz4_part_of,
 )
-from dvid_es.datatypes.labelmap.voxels.answers import Buffer, Joiner, Lent, Part, Plain
+from dvid_es.datatypes.labelmap.voxels.answers import AHEAD, Buffer, Joiner, Lent, Part, Plain
 from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, Loaded, compressed, segmented
 from dvid_es.geometry import Box
 
@@ -75,6 +76,12 @@ class VolumeAnswer:
         return 8 * self._box.volume <= SMALL_BYTES
 
     @property
+    def memory_bytes(self) -> int:
+        """Bytes of voxels that are in memory at once, when it is made part by part."""
+        whole = 8 * self._box.volume
+        return min(whole, (AHEAD + 1) * SLAB_BYTES) if self._compression in _MAKERS else whole
+
+    @property
     def is_quick(self) -> bool:
         """Whether the body takes so little time that nobody minds to wait for it."""
         return (
@@ -120,13 +127,34 @@ class VolumeAnswer:
 
     def parts(self) -> Iterator[Part]:
         """Return what makes the body part by part."""
-        make = _MAKERS.get(self._compression)
-        if make is None:
-            yield lambda: (self.whole(),)
+        if self._compression.startswith("google"):
+            yield self._segmentation
             return
+        make = _MAKERS[self._compression]
         for row in self._rows():
             for box in _slabs(row.box):
                 yield partial(make, row, box)
+
+    def _segmentation(self) -> Sequence[Buffer]:
+        """Return a compressed_segmentation, of which never more than a slab is decoded.
+
+        Its head tells where all of its tables lie, so it is made in one go.
+        """
+        layers = list(self._rows())
+        if any(side % 8 for row in layers for side in (row.box.start_zyx[0], *row.box.shape_zyx)):
+            return (self.whole(),)
+        slabs, planes = [], []
+        for row in layers:
+            for box in _slabs(row.box, 8):
+                buffer, _ = _decoded(row, box)
+                voxels = buffer[: box.volume].reshape(box.shape_zyx)
+                slabs.append(neuroglancer.encode(voxels))
+                planes.append(box.shape_zyx[0] // 8)
+                _BUFFERS.give(buffer)
+            row.forget()
+        _, y, x = self._box.shape_zyx
+        pieces = neuroglancer.join(slabs, planes, (y // 8) * (x // 8))
+        return gzip_join(pieces) if self._compression == "googlegzip" else pieces
 
     def _rows(self) -> Iterator["_Row"]:
         """Return the layers of the box that one layer of blocks holds."""
@@ -154,6 +182,10 @@ class _Row:
             if self._loaded is None:
                 self._loaded = self._found.load()
             return self._loaded
+
+    def forget(self) -> None:
+        """Let go of the blocks."""
+        self._loaded = None
 
 
 def _decoded(row: _Row, box: Box) -> tuple[NDArray[np.uint64], memoryview]:
@@ -194,8 +226,9 @@ _MAKERS: dict[str, Callable[[_Row, Box], Any]] = {
 """What makes a slab of a large answer."""
 
 
-def _slabs(box: Box) -> Iterator[Box]:
+def _slabs(box: Box, step: int = 1) -> Iterator[Box]:
+    """Cut a box into slabs of about SLAB_BYTES, of a multiple of `step` planes if it is one."""
     (z0, y0, x0), (z1, y1, x1) = box
-    planes = max(1, SLAB_BYTES // (8 * (y1 - y0) * (x1 - x0)))
+    planes = max(step, SLAB_BYTES // (8 * (y1 - y0) * (x1 - x0)) // step * step)
     for z in range(z0, z1, planes):
         yield Box((z, y0, x0), (min(z1, z + planes), y1, x1))
