@@ -156,6 +156,20 @@ def test_a_version_and_a_past_event_are_read_as_they_were(live: Any, seg: Segmen
     assert np.array_equal(everything(opened(live, f"/api/node/{child}/seg")), both)
 
 
+def test_the_id_of_a_mutation_names_the_moment_behind_it(live: Any, seg: Segmentation) -> None:
+    volume = cells((32, 32, 64), 9, 2)
+    seg.post(volume)
+    made = live.ok("POST", f"{seg.node}/merge", json_body=[1, 2]).json()
+    live.ok("POST", f"{seg.node}/merge", json_body=[1, 3])
+    options = f"at-{made['MutationID']}/"
+    merged = np.where(volume == 2, 1, volume)
+    assert np.array_equal(everything(opened(live, seg.node, 0, options)), merged)
+    chunk = f"{seg.node}/precomputed/{options}s0/0-32_0-32_0-32"
+    assert "immutable" in live.ok("GET", chunk).headers["cache-control"]
+    path = f"{seg.node}/precomputed/at-{made['MutationID'] + 77}/info"
+    assert live.call("GET", path).status == 400
+
+
 def test_an_open_store_sees_a_merge_in_an_open_version(live: Any, seg: Segmentation) -> None:
     volume = cells((32, 32, 64), 9, 2)
     seg.post(volume)
@@ -203,6 +217,8 @@ def test_chunks_are_zipped_for_clients_that_ask_and_their_tags_differ(
     assert zipped.headers["content-encoding"] == "gzip"
     assert gzip.decompress(zipped.body) == plain.body
     assert zipped.headers["etag"] != plain.headers["etag"]
+    asked = {"Accept-Encoding": "gzip", "Range": "bytes=0-99"}
+    assert live.ok("GET", chunk, headers=asked).body == plain.body
     head = live.ok("HEAD", chunk)
     assert head.body == b""
     assert head.headers["etag"] == plain.headers["etag"]

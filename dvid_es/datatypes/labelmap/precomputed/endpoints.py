@@ -114,7 +114,9 @@ def _is_settled(request: NodeRequest) -> bool:
 def _answer(request: NodeRequest, body: bytes, content_type: str, caching: str) -> HTTPResponse:
     raw = request.raw.headers
     digest = hashlib.blake2b(body, digest_size=12).hexdigest()
-    zipped = len(body) >= _GZIP_FROM and "gzip" in raw.get("accept-encoding", "")
+    # Who asks for a range gets the whole, as HTTP allows, and must be able to cut it.
+    whole = "range" not in raw and len(body) >= _GZIP_FROM
+    zipped = whole and "gzip" in raw.get("accept-encoding", "")
     tag = f'"{digest}-gzip"' if zipped else f'"{digest}"'
     headers = {"ETag": tag, "Cache-Control": caching, "Vary": "Accept-Encoding"}
     known = [one.strip().removeprefix("W/") for one in raw.get("if-none-match", "").split(",")]
