@@ -167,7 +167,9 @@ def decode_headers(headers: Sequence[bytes]) -> list[Header]:
     try:
         return _decode_many_headers(_array_of(headers))
     except msgspec.MsgspecError as problem:
-        raise CorruptLog(f"a header of {len(headers)} events cannot be read: {problem}") from problem
+        raise CorruptLog(
+            f"a header of {len(headers)} events cannot be read: {problem}"
+        ) from problem
 
 
 def decode_alike(number: int, schema: int, facts: Sequence[bytes]) -> list[Event] | None:
