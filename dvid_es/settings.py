@@ -203,7 +203,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def durability(self) -> str:
         """What a write has survived when it is answered, for people."""
         if self.log_backend == "kafka":
-            return "Kafka: all replicas in sync have an acknowledged write; a single one, on its disk"
+            return (
+                "Kafka: all replicas in sync have an acknowledged write; a single one, on its disk"
+            )
         return "D0: an acknowledged write is on the disk and survives a loss of power"
 
     @property

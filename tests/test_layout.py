@@ -108,6 +108,7 @@ HOMES = {
         "dvid_es/repos/endpoints*.py",
         "dvid_es/repos/asking.py", "dvid_es/bootstrap.py",
     ),
+    "aiokafka": ("logs/kafka_client.py",),
     "lz4": ("dvid_es/codecs/",),
     "isal": ("dvid_es/codecs/",),
     "numba": ("dvid_es/codecs/", "dvid_es/datatypes/*/kernels*.py"),
