@@ -64,6 +64,12 @@ def deflate_raw(data: Buffer, level: int = LEVEL) -> bytes:
     return igzip_lib.compress(data, level, igzip_lib.COMP_DEFLATE)
 
 
+def gzip_join(pieces: Iterable[Buffer], level: int = LEVEL) -> list[bytes]:
+    """Return one gzip member of pieces that follow each other, in pieces."""
+    stream = isal_zlib.compressobj(level, isal_zlib.DEFLATED, 31)
+    return [*(stream.compress(piece) for piece in pieces), stream.flush()]
+
+
 def zlib_join(pieces: Iterable[Buffer], level: int = LEVEL) -> bytes:
     """Return one zlib stream of pieces that follow each other."""
     stream = isal_zlib.compressobj(level)

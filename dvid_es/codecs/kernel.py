@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -232,33 +233,83 @@ def unpack_pairs(typingctx: Any, word: Any, bits: Any, values: Any, at: Any) -> 
     return types.none(types.uint64, types.int64, values, types.int64), generate
 
 
+def _has_shuffle() -> bool:
+    """Say whether the processor looks up 16 bytes at once."""
+    try:
+        return bool(get_host_cpu_features().get("ssse3"))
+    except RuntimeError:  # the processor is not known
+        return False
+
+
+_SHUFFLES = _has_shuffle()
+
+
+def _is_shuffled(array: Any) -> bool:
+    return _SHUFFLES and array.dtype == types.uint8
+
+
+@intrinsic
+def blend_bits(typingctx: Any, labels: Any) -> Any:
+    """Return the most bits of values that `blend8` takes for an array of this type: 2 or 4."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return ir.Constant(_WORD, 4 if _is_shuffled(labels) else 2)
+
+    return types.int64(labels), generate
+
+
 @intrinsic
 def blend8(typingctx: Any, word: Any, bits: Any, table: Any, labels: Any, at: Any) -> Any:
-    """Write 8 of the first four entries of a table, named by values of 1 or 2 bits as `unpack8`.
+    """Write 8 entries of a table that values of 1 to `blend_bits` bits name, as `unpack8` reads them.
 
-    table and labels are both uint64, or both uint16, or both uint8.
+    table and labels are both uint64, or both uint16, or both uint8; table has 16 entries or more.
     """
     assert table.dtype == labels.dtype, "entries are copied as they are"
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        element = ir.IntType(table.dtype.bitwidth)
-        lanes = ir.VectorType(element, 8)
         row = _unpack(builder, args[0], args[1])
-        row = row if lanes == _ROW else builder.trunc(row, lanes)
-        entries = []
-        for value in range(4):
-            index = ir.Constant(_WORD, value)
-            at = _pointer(context, builder, signature.args[2], args[2], index, element)
-            entries.append(_splat(builder, builder.load(at, align=element.width // 8)))
-        chosen = entries[0]
-        for value in (1, 2, 3):
-            same = builder.icmp_unsigned("==", row, ir.Constant(lanes, [value] * 8))
-            chosen = builder.select(same, entries[value], chosen)
-        place = _pointer(context, builder, signature.args[3], args[3], args[4], lanes)
-        builder.store(chosen, place, align=element.width // 8)
+        blend = _shuffled if _is_shuffled(table) else _selected
+        chosen = blend(context, builder, table, args[2], row)
+        align = table.dtype.bitwidth // 8
+        place = _pointer(context, builder, labels, args[3], args[4], chosen.type)
+        builder.store(chosen, place, align=align)
         return context.get_dummy_value()
 
     return types.none(types.uint64, types.int64, table, labels, types.int64), generate
+
+
+def _shuffled(context: Any, builder: Any, table_type: Any, table: Any, row: Any) -> Any:
+    """Return bytes of a table of 16 by one instruction."""
+    bytes16 = ir.VectorType(_BYTE, 16)
+    first = ir.Constant(_WORD, 0)
+    at = _pointer(context, builder, table_type, table, first, bytes16)
+    short = builder.trunc(row, ir.VectorType(_BYTE, 8))
+    nothing = ir.Constant(short.type, ir.Undefined)
+    wide = ir.Constant(ir.VectorType(ir.IntType(32), 16), [*range(8)] * 2)
+    values = builder.shuffle_vector(short, nothing, wide)
+    kind = ir.FunctionType(bytes16, (bytes16, bytes16))
+    name = "llvm.x86.ssse3.pshuf.b.128"
+    shuffle = cgutils.get_or_insert_function(builder.module, kind, name)
+    found = builder.call(shuffle, (builder.load(at, align=1), values))
+    half = ir.Constant(_LANES, [*range(8)])
+    return builder.shuffle_vector(found, ir.Constant(bytes16, ir.Undefined), half)
+
+
+def _selected(context: Any, builder: Any, table_type: Any, table: Any, row: Any) -> Any:
+    """Return entries of a table of 4 by comparing."""
+    element = ir.IntType(table_type.dtype.bitwidth)
+    lanes = ir.VectorType(element, 8)
+    row = row if lanes == _ROW else builder.trunc(row, lanes)
+    entries = []
+    for value in range(4):
+        index = ir.Constant(_WORD, value)
+        at = _pointer(context, builder, table_type, table, index, element)
+        entries.append(_splat(builder, builder.load(at, align=element.width // 8)))
+    chosen = entries[0]
+    for value in (1, 2, 3):
+        same = builder.icmp_unsigned("==", row, ir.Constant(lanes, [value] * 8))
+        chosen = builder.select(same, entries[value], chosen)
+    return chosen
 
 
 @intrinsic

@@ -10,6 +10,7 @@ from numba import types
 from dvid_es.codecs.kernel import (
     bit_count,
     blend8,
+    blend_bits,
     copy_bytes,
     equal8,
     fill8,
@@ -189,7 +190,7 @@ def paste_box(data, table, box, out, origin, stride_z, stride_y):
                                 at = values + (z * 8 + y) * bits
                                 row = load64_be(data, at) if inside else load_row(data, at)
                                 at = corner + z * stride_z + y * stride_y
-                                if bits < 3:
+                                if bits <= blend_bits(out):
                                     blend8(row, bits, labels, out, at)
                                 else:
                                     paste_row(row, bits, labels, out, at)

@@ -6,6 +6,8 @@ Source: oneVolumeToGoogle in datatype/common/labels (janelia-flyem/dvid), and th
 of the format.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,12 +20,21 @@ Triple = tuple[int, int, int]
 Buffer = bytes | bytearray | memoryview
 
 
+_ONE_CHANNEL = (1).to_bytes(4, "little")
+_REACH = 1 << 24
+_TABLE = np.uint64(_REACH - 1)
+
+
+def _too_large() -> InvalidRequest:
+    return InvalidRequest(
+        "the box is too large for compressed_segmentation, whose tables are found by 24 bits:"
+        " ask for a smaller one"
+    )
+
+
 def _finish(words: int, out: NDArray[np.uint8]) -> bytes:
     if words < 0:
-        raise InvalidRequest(
-            "the box is too large for compressed_segmentation, whose tables are found by 24 bits:"
-            " ask for a smaller one"
-        )
+        raise _too_large()
     return out[: 4 * words].tobytes()
 
 
@@ -49,6 +60,39 @@ def encode(volume: Labels) -> bytes:
     grid = _check_sides((z, y, x))
     out = np.empty(4 * kernels.most_words(*grid), np.uint8)
     return _finish(kernels.encode(volume.reshape(-1), *grid, out), out)
+
+
+def join(
+    slabs: Sequence[bytes], planes: Sequence[int], plane_subblocks: int
+) -> list[bytes | memoryview]:
+    """Return the pieces of the compressed_segmentation of slabs that lie on each other.
+
+    It is the one that `encode` returns for the whole volume.
+
+    Args:
+        slabs: compressed_segmentation of each, lowest z first.
+        planes: layers of 8 voxels of each.
+        plane_subblocks: blocks of 8x8x8 in one such layer.
+
+    Raises:
+        InvalidRequest: there are so many labels that 24 bits do not reach the last table.
+    """
+    counts = [plane_subblocks * n for n in planes]
+    begin = 2 * sum(counts)
+    pieces: list[bytes | memoryview] = [_ONE_CHANNEL]
+    bodies: list[bytes | memoryview] = []
+    for slab, count in zip(slabs, counts, strict=True):
+        heads = np.frombuffer(slab, "<u4", 2 * count, 4).reshape(count, 2).astype(np.uint64)
+        moved = np.uint64(begin) - np.uint64(2 * count)
+        tables = (heads[:, 0] & _TABLE) + moved
+        if count and int(tables.max()) >= _REACH:
+            raise _too_large()
+        heads[:, 0] = tables | heads[:, 0] & ~_TABLE
+        heads[:, 1] += moved
+        pieces.append(heads.astype("<u4").tobytes())
+        bodies.append(memoryview(slab)[4 + 8 * count :])
+        begin += len(bodies[-1]) // 4
+    return pieces + bodies
 
 
 def encode_block(data: Buffer, table: Labels | None = None) -> bytes:

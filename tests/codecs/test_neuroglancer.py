@@ -1,4 +1,5 @@
 import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -126,3 +127,19 @@ def test_mutated_data_are_refused_or_decode_within_their_bounds():
 def test_cut_data_are_refused(data):
     with pytest.raises(InvalidRequest, match="cut off"):
         neuroglancer.decode(data, (8, 8, 8))
+
+
+def test_slabs_that_lie_on_each_other_join_to_the_whole() -> None:
+    volume = mixed(4, (40, 16, 24))
+    cuts = [0, 8, 24, 40]
+    slabs = [neuroglancer.encode(volume[a:b]) for a, b in pairwise(cuts)]
+    joined = neuroglancer.join(slabs, [1, 2, 2], 6)
+    assert b"".join(joined) == neuroglancer.encode(volume)
+
+
+def test_slabs_whose_tables_24_bits_do_not_reach_are_refused(monkeypatch) -> None:
+    volume = mixed(4, (16, 16, 24))
+    slabs = [neuroglancer.encode(volume[:8]), neuroglancer.encode(volume[8:])]
+    monkeypatch.setattr(neuroglancer, "_REACH", 1 << 10)
+    with pytest.raises(InvalidRequest, match="24 bits"):
+        neuroglancer.join(slabs, [1, 1], 6)

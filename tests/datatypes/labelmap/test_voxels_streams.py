@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gzip
+
 import numpy as np
 import pytest
 
 from dvid_es.codecs import storedblock
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
-from dvid_es.datatypes.labelmap.voxels import volumes
+from dvid_es.datatypes.labelmap.voxels import reads, volumes
+from dvid_es.datatypes.labelmap.voxels.blockcache import BlockCache
 from tests.datatypes.labelmap import voxel_oracle as oracle
 
 
@@ -52,9 +55,51 @@ def test_an_answer_in_lent_memory_is_whole_and_the_memory_is_used_again(live, no
         assert len(buffers._kept) == 2
 
 
+@pytest.mark.parametrize("offset", ["0_0_0", "8_16_8", "8_8_4"])
+@pytest.mark.parametrize("compression", ["google", "googlegzip"])
+def test_large_segmentations_made_of_slabs_are_those_of_the_whole(
+    live, node, monkeypatch, compression, offset
+):
+    path = f"{node}/raw/0_1_2/200_40_48/{offset}?compression={compression}"
+    whole = live.ok("GET", path).body
+    monkeypatch.setattr(volumes, "SMALL_BYTES", 0)
+    monkeypatch.setattr(volumes, "SLAB_BYTES", 8 * 200 * 40 * 17)
+    monkeypatch.setattr(volumes, "_BUFFERS", volumes._Buffers(kept_max=2))
+    slabs = live.ok("GET", path).body
+    if compression == "googlegzip":
+        whole, slabs = gzip.decompress(whole), gzip.decompress(slabs)
+    assert slabs == whole
+
+
 def test_boxes_at_once_and_in_threads_are_the_same(live, node, monkeypatch):
     path = f"{node}/raw/0_1_2/40_33_50/20_7_9?compression=lz4"
     live.ok("GET", path)  # leaves its blocks in the cache
     at_once = live.ok("GET", path).body
     monkeypatch.setattr(volumes, "QUICK_BYTES", 0)
     assert live.ok("GET", path).body == at_once
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "blocks/256_64_64/0_0_0?compression=blocks",
+        "blocks/32_32_32/96_0_0?compression=blocks&supervoxels=true",
+        "blocks/256_64_64/0_0_0?compression=lz4",
+        "raw/0_1_2/32_32_32/96_0_0?compression=lz4",
+        "raw/0_1_2/40_40_40/90_0_0",
+        "specificblocks?blocks=3,0,0&compression=blocks",
+    ],
+)
+def test_flipped_bits_are_reported_and_never_served(live, node, settings, monkeypatch, path):
+    monkeypatch.setattr(reads, "CACHE", BlockCache())
+    whole = live.ok("GET", f"{node}/{path}").body
+    (pack,) = settings.data.glob("repos/*/packs/*.pack")
+    data = bytearray(pack.read_bytes())
+    data[200::997] = bytes(byte ^ 4 for byte in data[200::997])
+    pack.write_bytes(data)
+    if "raw" in path:
+        assert live.ok("GET", f"{node}/{path}").body == whole  # what was verified is in memory
+    monkeypatch.setattr(reads, "CACHE", BlockCache())
+    answer = live.call("GET", f"{node}/{path}")
+    assert answer.status == 500
+    assert pack.name.encode() in answer.body

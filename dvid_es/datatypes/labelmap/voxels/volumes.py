@@ -154,7 +154,9 @@ class VolumeAnswer:
             row.forget()
         _, y, x = self._box.shape_zyx
         pieces = neuroglancer.join(slabs, planes, (y // 8) * (x // 8))
-        return gzip_join(pieces) if self._compression == "googlegzip" else pieces
+        if self._compression == "googlegzip":
+            return gzip_join(pieces)
+        return pieces
 
     def _rows(self) -> Iterator["_Row"]:
         """Return the layers of the box that one layer of blocks holds."""
