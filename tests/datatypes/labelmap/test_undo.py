@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 
 from dvid_es.bootstrap import kind_names
 from dvid_es.codecs import messages_pb2
-from dvid_es.datatypes.labelmap.bodies import bodysets
-from dvid_es.datatypes.labelmap.undo import deciding, endpoints
+from dvid_es.datatypes.labelmap.bodies import bodysets, mutationlog
+from dvid_es.datatypes.labelmap.undo import classic, deciding, endpoints
+from dvid_es.datatypes.labelmap.undo.events import Reversal
+from dvid_es.events import decode
 from dvid_es.replay.verify import verify
 from dvid_es.settings import Settings
 from tests.datatypes.labelmap import split_cases as cases
@@ -622,3 +625,33 @@ def test_a_body_that_grew_since_it_was_made_is_not_unmade(served: Any) -> None:
     answer = change(walk, "undo", merged - 1)
     assert (answer.status, ids_of(answer)) == (409, [merged])
     assert int(renumber) == answer.json()["dependents"][0]["Sequence"] - 1
+
+
+def test_the_classic_records_of_an_event_in_the_log_are_those_that_mutations_lists(
+    served: Any,
+) -> None:
+    walk = Walk(served, 36)
+    while len(walk.edits) < 14:
+        walk.step({kind: n for kind, n in UNDOABLE.items() if kind != "mappings"})
+    undone = [change(walk, "undo", edit.mutation).json() for edit in walk.edits[:-6:-1]]
+    done = [change(walk, "redo", one["MutationID"]).json() for one in undone[::-1]]
+    listed: dict[int, list[str]] = {}
+    for record in served.ok("GET", f"{walk.node(walk.root)}/mutations").json():
+        listed.setdefault(record["MutationID"], []).append(record)
+    stream, _, _ = served.engine.resolve(walk.root)
+    told = {}
+    for stored in stream.log.read():
+        record = decode(*stored)
+        if isinstance(record.event, Reversal):
+            entries = classic.entries(record, lambda value: as_bytes(stream.packs, value))
+            texts = [mutationlog.to_json(entry, walk.root) for entry in entries]
+            told[record.header.mutation_id] = [json.loads(text) for text in texts]
+    assert told.keys() == {one["MutationID"] for one in [*undone, *done]}
+    for mutation, records in told.items():
+        assert records == listed.get(mutation, [])
+    assert sum(map(len, told.values())) > 5
+
+
+def as_bytes(packs: Any, value: Any) -> bytes:
+    found: bytes = value if isinstance(value, bytes) else packs.get(value)
+    return found

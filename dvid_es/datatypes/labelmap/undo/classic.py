@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes, to_bytes
+from dvid_es.datatypes.labelmap.bodies.mutationlog import Entry
 from dvid_es.datatypes.labelmap.undo.events import Reversal, Undone
-from dvid_es.events import Bulk
+from dvid_es.events import Bulk, Record
 
 Facts = dict[str, Any]
 
@@ -78,6 +79,21 @@ def records(event: Reversal, fetch: Callable[[Bulk], bytes]) -> list[tuple[str, 
         labels = to_bytes(np.array([other.label for other in others], np.uint64))
         made = [("merge-complete", {"Target": first.label, "Labels": labels})]
     return [(action, {**facts, **said}) for action, facts in made]
+
+
+def entries(record: Record, fetch: Callable[[Bulk], bytes]) -> list[Entry]:
+    """Return the classic records of an undo or redo as it is in the log; `mutationlog.to_json` writes them.
+
+    Args:
+        record: of an `Undone` or `Redone`.
+        fetch: returns the bytes of a bulk value, as `txn.bulk` does.
+    """
+    assert isinstance(record.event, Reversal)
+    header = record.header
+    return [
+        Entry(action, header.mutation_id, record.time_ns, header.user, header.app, facts)
+        for action, facts in records(record.event, fetch)
+    ]
 
 
 def _cleaves(
