@@ -6,7 +6,7 @@ from typing import Any
 
 from dvid_es.datatypes.labelarray import endpoints, fold, maxlabel
 from dvid_es.datatypes.labelarray.reads import LabelReads
-from dvid_es.datatypes.labelarray.touched import TABLES, TOUCHED
+from dvid_es.datatypes.labelarray.touched import PLACED, TABLES, TOUCHED
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies import counters
 from dvid_es.datatypes.labelmap.bodies.requests import READS
@@ -55,6 +55,7 @@ LABELARRAY = Datatype(
     conflicts=merging.conflicts,
     syncs=frozenset(),
     touched=TOUCHED,
+    placed=PLACED,
     tables=TABLES,
     help=Path(__file__).with_name("HELP.txt").read_text(),
 )

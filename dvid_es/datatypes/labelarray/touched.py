@@ -18,6 +18,7 @@ from dvid_es.analytics.touched import (
 from dvid_es.datatypes.labelarray.events import LabelsMerged, LabelSplit
 from dvid_es.datatypes.labelarray.reads import LabelReads
 from dvid_es.events import Event
+from dvid_es.feed.messages import Place
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
@@ -41,6 +42,11 @@ def splits(events: Sequence[LabelSplit], fetch: Fetch) -> Touched:
 
 
 TOUCHED: Mapping[type[Event], Describe] = {LabelsMerged: merges, LabelSplit: splits}
+
+PLACED: Mapping[type[Event], Place] = {
+    LabelsMerged: lambda event: (event.coords, 0),
+    LabelSplit: lambda event: (event.coords, 0),
+}
 
 
 def _labels(

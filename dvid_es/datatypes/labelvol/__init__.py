@@ -11,7 +11,7 @@ from dvid_es.datatypes.labelblk.following import refused
 from dvid_es.datatypes.labelmap import instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies.requests import READS
 from dvid_es.datatypes.labelvol import endpoints, fold
-from dvid_es.datatypes.labelvol.touched import TOUCHED
+from dvid_es.datatypes.labelvol.touched import PLACED, TOUCHED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
 from dvid_es.projections.catalog import Instance
@@ -56,6 +56,7 @@ LABELVOL = Datatype(
     syncs=frozenset({"labelblk"}),
     partner=refused,
     touched=TOUCHED,
+    placed=PLACED,
     tables=TABLES,
     help=Path(__file__).with_name("HELP.txt").read_text(),
 )

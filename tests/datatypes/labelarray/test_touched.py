@@ -8,6 +8,7 @@ from dvid_es.datatypes.labelarray import LABELARRAY, touched
 from dvid_es.datatypes.labelarray.events import LabelsMerged, LabelSplit
 from dvid_es.datatypes.labelvol import LABELVOL
 from dvid_es.datatypes.labelvol.events import AreaDeleted
+from dvid_es.events import decode
 from tests.datatypes.labelmap import voxel_oracle as oracle
 from tests.datatypes.labelmap.voxel_oracle import Segmentation
 
@@ -36,6 +37,20 @@ def test_merges_and_splits_say_which_labels_they_touch() -> None:
     dropped = LABELVOL.touched[AreaDeleted]([AreaDeleted(label=7, **NOTHING)], fetch)
     assert dropped.targets is not None
     assert dropped.targets.tolist() == [7]
+
+
+def test_edits_say_which_blocks_they_write(live: Any) -> None:
+    volume = oracle.cells((64, 64, 64), 2, 3)
+    root = live.new_repo()
+    node = live.new_instance(root, "labelarray", "seg", BlockSize="32,32,32")
+    Segmentation(live, root).post(volume)
+    live.ok("POST", f"{node}/merge", json_body=[1, 2])
+    stream = live.engine.streams.get(root)
+    (stored,) = stream.log.read(stream.log.end - 1, stream.log.end)
+    coords, scale = LABELARRAY.placed[LabelsMerged](decode(*stored).event)
+    assert scale == 0
+    places = np.frombuffer(fetch(coords), "<i4").reshape(-1, 3)
+    assert np.array_equal(places, np.unique(np.argwhere(volume == 2) // 32, axis=0))
 
 
 def test_the_table_of_labels_holds_all_of_a_version(live: Any, monkeypatch: Any) -> None:
