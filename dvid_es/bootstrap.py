@@ -14,6 +14,7 @@ from dvid_es.clock import Clock, SystemClock
 from dvid_es.datatypes import DATATYPES
 from dvid_es.engine import Engine
 from dvid_es.errors import InvalidRequest, SettingsError
+from dvid_es.feed.cursors import Cursors
 from dvid_es.feed.messages import Declared
 from dvid_es.http.app import Server, make_app
 from dvid_es.http.jobs import JOB_ROUTES
@@ -28,12 +29,15 @@ from dvid_es.logs.reader import LogReader
 from dvid_es.logs.segment import list_segments
 from dvid_es.projections.fold import combined
 from dvid_es.projections.projector import Projector
+from dvid_es.publishing.messages import Classics, Renderer, Topics
+from dvid_es.publishing.outbox import Outbox
 from dvid_es.replay.catchup import Progress, Setbacks, catch_up
 from dvid_es.replay.opening import open_store
 from dvid_es.replay.places import Places, mark_clean
 from dvid_es.repos.endpoints import COMMON_ROUTES, NODE_ROUTES, REPO_ROUTES, REPOS_ROUTES
 from dvid_es.repos.endpoints_events import EVENT_ROUTES
 from dvid_es.repos.fold import FOLDS as REPO_FOLDS
+from dvid_es.repos.published import PUBLISHED as REPOS_PUBLISHED
 from dvid_es.settings import Settings
 from dvid_es.streams import Stream, Streams
 
@@ -233,8 +237,27 @@ def make_engine(
         engine.writer.halt(root, reason)
     for root, records in setbacks.postponed.items():
         engine.writer.postpone(opened.streams.get(root), records)
+    if settings.kafka_servers:
+        _publish(settings, engine)
     engine.start()
     return engine
+
+
+def _publish(settings: Settings, engine: Engine) -> None:
+    """Send what happens to Kafka, from where the last run has stopped."""
+    cluster = make_cluster(settings)
+    classics = Classics(
+        REPOS_PUBLISHED,
+        {kind: classic for found in DATATYPES for kind, classic in found.published.items()},
+    )
+    topics = Topics(settings.kafka_topic_prefix, dict(settings.kafka_topic_suffixes))
+    outbox = Outbox(
+        engine.store, engine.streams, Renderer(topics, classics, declared()),
+        cluster.publisher, Cursors(settings.data / "outbox"),
+    )  # fmt: skip
+    engine.listeners.append(outbox.published)
+    engine.at_close += [outbox.close, cluster.close]
+    outbox.start()
 
 
 @contextmanager
@@ -281,6 +304,14 @@ def described() -> Described:
     return Described(
         {kind: describe for found in DATATYPES for kind, describe in found.touched.items()},
         {found.name: found.tables for found in DATATYPES},
+    )
+
+
+def declared() -> Declared:
+    """Return what the datatypes declare about their events, for those who follow them."""
+    return Declared(
+        described().events,
+        {kind: place for found in DATATYPES for kind, place in found.placed.items()},
     )
 
 
@@ -337,10 +368,7 @@ def make_server(settings: Settings, engine: Engine) -> Server:
         repo_routes=REPO_ROUTES,
         node_routes=NODE_ROUTES,
         common_routes=COMMON_ROUTES,
-        declared=Declared(
-            described().events,
-            {kind: place for found in DATATYPES for kind, place in found.placed.items()},
-        ),
+        declared=declared(),
     )
 
 

@@ -70,6 +70,8 @@ class Engine:
         self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
         self.listeners: list[Callable[[list[Repo]], None]] = []
         """Called by the writer after each commit with the repositories that have moved on; quick."""
+        self.at_close: list[Callable[[], None]] = []
+        """Called when the engine closes, before anything else: ends what reads logs and store."""
         self._names = _Names({}, None)
         self._graphs: dict[str, tuple[VersionGraph, bool]] = {}
         self._waiting: dict[str, list[tuple[int, Callable[[], None]]]] = {}
@@ -83,6 +85,8 @@ class Engine:
         """Stop long jobs, finish waiting writes and close everything."""
         clean = False
         try:
+            for end in self.at_close:
+                end()
             if self.analytics is not None:
                 self.analytics.close()
             self.jobs.close()

@@ -123,6 +123,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_servers: tuple[str, ...] = ()
     kafka_activity_topic: str = ""
     kafka_topic_prefix: str = ""
+    kafka_topic_suffixes: tuple[tuple[str, str], ...] = ()
+    """Added to the topics of single data instances: UUID and suffix."""
+
     kafka_security: str = "PLAINTEXT"
     """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
 

@@ -46,6 +46,14 @@ def _texts(field: str) -> Convert:
     return convert
 
 
+def _suffixes(value: Any, folder: Path) -> dict[str, Any]:
+    del folder
+    pairs = [item.partition(":") if isinstance(item, str) else ("", "", "") for item in value or ()]
+    if not isinstance(value, list) or not all(uuid and suffix for uuid, _, suffix in pairs):
+        raise TypeError('a list of "<UUID of a data instance>:<suffix>"')
+    return {"kafka_topic_suffixes": tuple((uuid, suffix) for uuid, _, suffix in pairs)}
+
+
 def _path(field: str) -> Convert:
     def convert(value: Any, folder: Path) -> dict[str, Any]:
         if not isinstance(value, str):
@@ -161,7 +169,7 @@ KEYS: dict[str, dict[str, Convert | Ignored]] = {
         "servers": _texts("kafka_servers"),
         "topicActivity": _text("kafka_activity_topic"),
         "topicPrefix": _text("kafka_topic_prefix"),
-        "topicSuffixes": Ignored("nothing is sent to Kafka by this version"),
+        "topicSuffixes": _suffixes,
         "bufferSize": Ignored("DVID does not read it either"),
         "secProtocol": _choice("kafka_security", _PROTOCOLS),
         "saslMechanisms": _choice("kafka_sasl_mechanism", _MECHANISMS),
@@ -283,8 +291,6 @@ def parse(text: str, path: Path) -> tuple[dict[str, Any], list[str]]:
     _check_stores(file)
     if file.fields.get("log_backend") == "kafka" and not file.fields.get("kafka_servers"):
         raise file.fail("log", "backend", 'backend = "kafka" needs [kafka] servers = ["host:9092"]')
-    if file.fields.get("kafka_servers") and file.fields.get("log_backend") != "kafka":
-        file.notices.append("[kafka] servers: shown in info; nothing is sent by this version")
     return file.fields, file.notices
 
 

@@ -11,7 +11,7 @@ import ssl
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -263,6 +263,20 @@ class Cluster:
         return self.call(self._producer())
 
     async def _producer(self) -> "Producer":
+        return Producer(self, await self._started())
+
+    def publisher(self) -> "Publisher":
+        """Return a connection for messages to any topics.
+
+        Raises:
+            LogUnavailable: no broker answers.
+        """
+        return self.call(self._publisher())
+
+    async def _publisher(self) -> "Publisher":
+        return Publisher(self, await self._started())
+
+    async def _started(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
             **self._options,
             acks="all",
@@ -275,7 +289,7 @@ class Cluster:
         except BaseException:
             await _drop(producer)
             raise
-        return Producer(self, producer)
+        return producer
 
     def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what may fail: the connection is given up in any case."""
@@ -310,6 +324,58 @@ class Producer:
     async def _send(self, topic: str, values: Sequence[bytes]) -> list[int]:
         sent = [await self._producer.send(topic, value, partition=0) for value in values]
         return [(await future).offset for future in sent]
+
+    def close(self) -> None:
+        """Let go, without waiting for what is on its way."""
+        self._cluster._quietly(_drop(self._producer))
+
+
+class Sent(Protocol):
+    """One message for a topic."""
+
+    @property
+    def topic(self) -> str:
+        """Where it goes."""
+
+    @property
+    def key(self) -> bytes:
+        """Of the message."""
+
+    @property
+    def value(self) -> bytes:
+        """Of the message."""
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Of the message."""
+
+
+class Publisher:
+    """Sends messages that others read."""
+
+    def __init__(self, cluster: Cluster, producer: AIOKafkaProducer) -> None:
+        """Take over a started producer."""
+        self._cluster = cluster
+        self._producer = producer
+
+    def send(self, messages: Sequence[Sent]) -> None:
+        """Send messages; those of a topic stay in this order. Return when all replicas have them.
+
+        Raises:
+            LogUnavailable: which of them are stored, or will be later, is unknown.
+        """
+        self._cluster.call(self._send(messages))
+
+    async def _send(self, messages: Sequence[Sent]) -> None:
+        # One partition: the order of a topic is the order of the log.
+        sent = [
+            await self._producer.send(
+                one.topic, one.value, key=one.key, headers=list(one.headers), partition=0
+            )
+            for one in messages
+        ]
+        for future in sent:
+            await future
 
     def close(self) -> None:
         """Let go, without waiting for what is on its way."""

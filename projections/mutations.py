@@ -75,7 +75,7 @@ def rows(
     for key, value in txn.scan(first, stop):
         author, app, time_ns, shown, facts = _decode(value)
         if user is None or author == user:
-            more = {"UUID": txn.repo.graph.by_id[shown].uuid, "Timestamp": _stamp(time_ns)}
+            more = {"UUID": txn.repo.graph.by_id[shown].uuid, "Timestamp": stamp(time_ns)}
             if author:
                 more["User"] = author
             if app:
@@ -84,7 +84,7 @@ def rows(
             yield int.from_bytes(key[-8:], "big"), texts
 
 
-def _stamp(time_ns: int) -> str:
+def stamp(time_ns: int) -> str:
     """Return a time as Go prints it, always with a fraction: clients' patterns want one."""
     text = gojson.time_string(time_ns)
     return text if "." in text else text.replace(" +", ".0 +", 1)

@@ -11,6 +11,7 @@ from dvid_es.projections.catalog import Instance
 from dvid_es.projections.fold import Fold
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.projections.versioned import Row
+from dvid_es.publishing.messages import Classic
 from dvid_es.versions import View
 
 Winner = Callable[[Sequence[Row]], Row]
@@ -83,6 +84,9 @@ class Datatype:
 
     placed: Mapping[type[Event], Place] = field(default_factory=dict)
     """Which blocks its events write, for the feed."""
+
+    published: Mapping[type[Event], Classic] = field(default_factory=dict)
+    """What DVID sends to Kafka for its events."""
 
     tables: Mapping[str, Table] = field(default_factory=dict)
     """What an instance holds at a version, as tables for analytics, by their names."""

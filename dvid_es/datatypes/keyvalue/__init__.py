@@ -6,6 +6,7 @@ from importlib.resources import files
 from dvid_es.datatypes.keyvalue.endpoints import ENDPOINTS
 from dvid_es.datatypes.keyvalue.fold import FOLDS
 from dvid_es.datatypes.keyvalue.merging import conflicts, resolve
+from dvid_es.datatypes.keyvalue.published import PUBLISHED
 from dvid_es.datatypes.keyvalue.rows import VALUES
 from dvid_es.datatypes.keyvalue.tables import TABLES
 from dvid_es.http.configuration import parse_checksum, parse_compression
@@ -27,5 +28,6 @@ KEYVALUE = Datatype(
     resolve=resolve,
     help=files(__name__).joinpath("HELP.txt").read_text("utf-8"),
     tables=TABLES,
+    published=PUBLISHED,
     projections={VALUES: "keyvalue values"},
 )

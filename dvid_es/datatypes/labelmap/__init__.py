@@ -7,6 +7,7 @@ from dvid_es.datatypes.labelmap.bodies import endpoints as endpoints_bodies
 from dvid_es.datatypes.labelmap.export import endpoints as endpoints_export
 from dvid_es.datatypes.labelmap.fsck import endpoints as endpoints_fsck
 from dvid_es.datatypes.labelmap.precomputed import endpoints as endpoints_precomputed
+from dvid_es.datatypes.labelmap.published import PUBLISHED
 from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
 from dvid_es.datatypes.labelmap.splits import fold as fold_splits
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
@@ -49,6 +50,7 @@ LABELMAP = Datatype(
     ),
     touched=TOUCHED,
     placed=PLACED,
+    published=PUBLISHED,
     tables=TABLES,
     projections={**VOXEL_ROWS, **endpoints_bodies.PROJECTIONS},
 )

@@ -1,0 +1,105 @@
+"""Which messages an event becomes: DVID's own on DVID's topics, and the whole event on ours."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from dvid_es.events import Event, Record
+from dvid_es.feed.messages import Declared, Fetch, message_of
+from dvid_es.projections.catalog import Repo
+from dvid_es.projections.txn import ReadTxn
+
+Classic = Callable[[Record, ReadTxn], Iterable[str]]
+"""Returns the JSON texts that DVID sends for an event. Reads the state after it; pure."""
+
+_NO_TOPIC = re.compile(r"[^A-Za-z0-9._\\-]")
+
+
+class Classics(NamedTuple):
+    """What DVID sends, by kind of event."""
+
+    of_repos: Mapping[type[Event], Classic]
+    """On the topic of the repository."""
+
+    of_instances: Mapping[type[Event], Classic]
+    """On the topic of the instance."""
+
+
+class Topics(NamedTuple):
+    """How topics are named, as the settings say."""
+
+    prefix: str
+    suffixes: Mapping[str, str]
+    """By UUID of a data instance."""
+
+    def of_repo(self, root: str) -> str:
+        """Return the topic of DVID for what happens to a repository."""
+        return self._clean(f"{self.prefix}dvidrepo-{root}-repo-ops")
+
+    def of_instance(self, root: str, data_uuid: str) -> str:
+        """Return the topic of DVID for the mutations of a data instance."""
+        suffix = self.suffixes.get(data_uuid, "")
+        name = f"{self.prefix}dvidrepo-{root}-data-{data_uuid}"
+        return self._clean(f"{name}-{suffix}" if suffix else name)
+
+    def of_events(self, root: str) -> str:
+        """Return the topic of whole events."""
+        return self._clean(f"{self.prefix}dvid_es-{root}-events")
+
+    @staticmethod
+    def _clean(name: str) -> str:
+        """Source: the topics of storage/kafka.go (janelia-flyem/dvid)."""
+        return _NO_TOPIC.sub("-", name)
+
+
+class Outgoing(NamedTuple):
+    """One message for Kafka."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Renderer(NamedTuple):
+    """Makes messages of events."""
+
+    topics: Topics
+    classics: Classics
+    declared: Declared
+
+    def messages(self, record: Record, txn: ReadTxn, repo: Repo, fetch: Fetch) -> list[Outgoing]:
+        """Return all messages of an event, in the order in which they are sent.
+
+        Args:
+            record: of the log.
+            txn: a state that holds the event.
+            repo: documents of that state.
+            fetch: returns the bytes of a bulk value.
+        """
+        kind, key = type(record.event), str(record.time_ns).encode()
+        found: list[Outgoing] = []
+        if (classic := self.classics.of_repos.get(kind)) is not None:
+            topic = self.topics.of_repo(repo.root)
+            found += [Outgoing(topic, key, text.encode()) for text in classic(record, txn)]
+        instance = repo.instances.get(record.header.instance)
+        classic = self.classics.of_instances.get(kind)
+        if instance is not None and classic is not None:
+            topic = self.topics.of_instance(repo.root, instance.data_uuid)
+            found += [Outgoing(topic, key, text.encode()) for text in classic(record, txn)]
+        found.append(self._whole(record, repo, fetch))
+        return found
+
+    def _whole(self, record: Record, repo: Repo, fetch: Fetch) -> Outgoing:
+        message = message_of(record, repo, self.declared, fetch)
+        attributes: dict[str, Any] = {
+            "ce_specversion": "1.0",
+            "ce_id": f"{repo.root}/{message.sequence}",
+            "ce_source": f"/api/repo/{repo.root}",
+            "ce_type": message.type,
+            "ce_sequence": message.sequence,
+            "content-type": "application/cloudevents+json",
+        }
+        headers = tuple((name, str(value).encode()) for name, value in attributes.items())
+        topic = self.topics.of_events(repo.root)
+        return Outgoing(topic, str(message.sequence).encode(), message.text, headers)
