@@ -107,7 +107,7 @@ def kills(log: Path, truth: Columns, folder: Path, bug: str, step: int) -> tuple
 def test_an_export_that_is_killed_is_good_and_goes_on(
     log: Path, truth: Columns, tmp_path: Path
 ) -> None:
-    problems, calls = kills(log, truth, tmp_path, "-", 4)
+    problems, calls = kills(log, truth, tmp_path, "-", 6)
     assert problems == []
     assert calls > 50
 
