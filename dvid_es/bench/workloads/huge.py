@@ -116,8 +116,8 @@ class MergeHuge(HugeBody):
 
 def index_of(label: int) -> bytes:
     """Return the LabelIndex message of the body, or of one of the others: 100 voxels each."""
-    svs = np.arange(1, HUGE + 1) if label == BODY else np.array([label])
-    svs = svs.astype(np.uint64)
+    members = range(1, HUGE + 1) if label == BODY else (label,)
+    svs = np.array(members, np.uint64)
     at = svs.astype(np.int32)
     coords_zyx = np.stack([at >> 12, at >> 6 & 63, at & 63], axis=1)
     counts = np.full(len(svs), 100, np.uint32)
