@@ -176,7 +176,7 @@ def test_an_unknown_mutation_is_refused_with_what_to_do(served: Any) -> None:
         url = f"/api/node/{story.version}/{path}1000000999"
         answer = served.call("GET", url, json_body=[1])
         assert answer.status == 400
-        assert "at=1000000999 is the id of no mutation" in answer.text
+        assert "1000000999 is the id of no mutation" in answer.text
         assert "a sequence below 1000000000" in answer.text
 
 

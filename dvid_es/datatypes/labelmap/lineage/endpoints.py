@@ -14,7 +14,7 @@ from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.http.node import HTTPResponse, NodeRequest, raw_json
 from dvid_es.http.wire import parse_unsigned
 from dvid_es.ids import FIRST_MUTATION_ID
-from dvid_es.projections.catalog import checkpoint, find_mutation
+from dvid_es.projections.catalog import checkpoint, sequence_of_mutation
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -144,18 +144,10 @@ def _point(request: NodeRequest, text: str) -> _Point:
     txn = request.txn
     view = txn.view(version.id if request.instance.versioned else 1)
     if number:
-        view = view.at(_sequence(txn, parse_unsigned(number, "sequence")))
+        at = parse_unsigned(number, "sequence")
+        view = view.at(at if at < FIRST_MUTATION_ID else sequence_of_mutation(txn, at))
     last = min(view.sequence, checkpoint(txn) - 1)
     return _Point(view, {"version": version.uuid, "sequence": last})
-
-
-def _sequence(txn: ReadTxn, number: int) -> int:
-    if number < FIRST_MUTATION_ID:
-        return number
-    place = find_mutation(txn, number)
-    if place is None:
-        raise InvalidRequest(f"{number} is the id of no mutation of this repository")
-    return place.sequence
 
 
 ENDPOINTS = {"GET lineage": get_lineage, "GET diff": get_diff}
