@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_head_bytes: int = 128 << 10
     """Longest request line and headers together: some clients ask for thousands of blocks by URL."""
 
-    answer_bytes: int = 256 << 20
+    answer_bytes: int = 160 << 20
     """Memory that large answers may take together; what does not fit waits for the others."""
 
     max_throttled: int = 1
