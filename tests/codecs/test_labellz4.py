@@ -76,7 +76,10 @@ def test_boxes_of_any_place_and_shape_are_cut_out_of_blocks() -> None:
     volume = np.concatenate([volumes()[-1], noise(9, 40, (32, 48, 64))])
     for _ in range(120):
         start = [int(random.integers(0, side)) for side in volume.shape]
-        shape = [int(random.integers(1, side - a + 1)) for a, side in zip(start, volume.shape, strict=True)]
+        shape = [
+            int(random.integers(1, side - a + 1))
+            for a, side in zip(start, volume.shape, strict=True)
+        ]
         check(volume, tuple(start), tuple(shape))  # type: ignore[arg-type]
     check(volume, (5, 5, 5), (1, 1, 1))
     check(volume, (5, 5, 5), (1, 1, 2))

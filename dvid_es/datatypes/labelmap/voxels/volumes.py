@@ -79,7 +79,8 @@ class VolumeAnswer:
     def memory_bytes(self) -> int:
         """Bytes of voxels that are in memory at once, when it is made part by part."""
         whole = 8 * self._box.volume
-        return min(whole, (AHEAD + 1) * SLAB_BYTES) if self._compression in _MAKERS else whole
+        in_slabs = self._compression in _MAKERS or self._box.start_zyx[0] % 8 == 0
+        return min(whole, (AHEAD + 1) * SLAB_BYTES) if in_slabs else whole
 
     @property
     def is_quick(self) -> bool:
@@ -141,7 +142,7 @@ class VolumeAnswer:
         Its head tells where all of its tables lie, so it is made in one go.
         """
         layers = list(self._rows())
-        if any(side % 8 for row in layers for side in (row.box.start_zyx[0], *row.box.shape_zyx)):
+        if self._box.start_zyx[0] % 8:
             return (self.whole(),)
         slabs, planes = [], []
         for row in layers:
