@@ -17,6 +17,7 @@ from dvid_es.cli import (
     job,
     logging_commands,
     names,
+    replaying,
     serving,
     subscribe,
 )
@@ -72,6 +73,7 @@ for command in (
     data.verify,
     data.rebuild,
     data.snapshot,
+    replaying.replay,
     fsck.fsck,
     logging_commands.log,
     export.export,
