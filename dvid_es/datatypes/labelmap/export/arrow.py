@@ -4,33 +4,18 @@ Source: blockSchema and shardWriter in datatype/labelmap/export.go (janelia-flye
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Labels = NDArray[np.uint64]
 
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
-
-_LIST = pa.list_(pa.uint64())
-SCHEMA = pa.schema(
-    [
-        pa.field("chunk_x", pa.int32(), nullable=False),
-        pa.field("chunk_y", pa.int32(), nullable=False),
-        pa.field("chunk_z", pa.int32(), nullable=False),
-        pa.field("labels", _LIST, nullable=False),
-        pa.field("supervoxels", _LIST, nullable=False),
-        pa.field(
-            "dvid_compressed_block",
-            pa.binary(),
-            nullable=False,
-            metadata={"compression": "true", "codec": "zstd"},
-        ),
-        pa.field("uncompressed_size", pa.uint32(), nullable=False),
-    ]
-)
 
 
 class Row(NamedTuple):
@@ -45,22 +30,48 @@ class Row(NamedTuple):
     """The label block."""
 
 
+@cache
+def schema() -> "pa.Schema":
+    """Return the columns of a shard. pyarrow is imported with the first export, not with the server."""
+    import pyarrow as pa
+
+    labels = pa.list_(pa.uint64())
+    packed = {"compression": "true", "codec": "zstd"}
+    return pa.schema(
+        [
+            pa.field("chunk_x", pa.int32(), nullable=False),
+            pa.field("chunk_y", pa.int32(), nullable=False),
+            pa.field("chunk_z", pa.int32(), nullable=False),
+            pa.field("labels", labels, nullable=False),
+            pa.field("supervoxels", labels, nullable=False),
+            pa.field("dvid_compressed_block", pa.binary(), nullable=False, metadata=packed),
+            pa.field("uncompressed_size", pa.uint32(), nullable=False),
+        ]
+    )
+
+
 def schema_message() -> bytes:
     """Return the first message of a stream."""
-    return bytes(SCHEMA.serialize())
+    return bytes(schema().serialize())
 
 
 def batch_message(rows: Sequence[Row]) -> bytes:
     """Return the message that holds some blocks, each as zstd of its label block."""
+    import pyarrow as pa
+
     coords = np.array([row.block_xyz for row in rows], np.int32)
     columns = [pa.array(np.ascontiguousarray(coords[:, axis])) for axis in range(3)]
     columns += [_lists([row.bodies for row in rows]), _lists([row.supervoxels for row in rows])]
     packed = [pa.compress(row.block, codec="zstd", asbytes=True) for row in rows]
     columns.append(pa.array(packed, pa.binary()))
     columns.append(pa.array([len(row.block) for row in rows], pa.uint32()))
-    return bytes(pa.record_batch(columns, schema=SCHEMA).serialize())
+    return bytes(pa.record_batch(columns, schema=schema()).serialize())
 
 
-def _lists(values: Sequence[Labels]) -> pa.Array:
+def _lists(values: Sequence[Labels]) -> "pa.Array":
+    import pyarrow as pa
+
     ends = np.cumsum([0, *map(len, values)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(values)), type=_LIST)
+    return pa.ListArray.from_arrays(
+        pa.array(ends), pa.array(np.concatenate(values)), type=pa.list_(pa.uint64())
+    )
