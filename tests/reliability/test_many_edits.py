@@ -191,6 +191,10 @@ class Story:
         distinct = [body for body in dict.fromkeys(bodies) if body]
         if len(distinct) < 2:
             return []
+        # As proofreaders do: the small ones go to the large one.
+        sizes = self.json("GET", f"{self.node(version)}/sizes", distinct)
+        order = sorted(range(len(distinct)), key=lambda place: -sizes[place])
+        distinct = [distinct[place] for place in order]
         return self._edit(version, "merge", "merge", json.dumps(distinct).encode(), distinct)
 
     def _cleave(self, version: str, rng: Any) -> list[Edit]:
@@ -199,7 +203,8 @@ class Story:
         svs = json.loads(data) if status == 200 else []
         if len(svs) < 2:
             return []
-        moved = rng.choice(svs, int(rng.integers(1, len(svs))), replace=False).tolist()
+        most = min(len(svs), 30)
+        moved = rng.choice(svs, int(rng.integers(1, most)), replace=False).tolist()
         text = json.dumps(moved).encode()
         return self._edit(version, "cleave", f"cleave/{body}", text, (body, moved))
 
