@@ -29,6 +29,7 @@ from dvid_es.logs.reader import LogReader
 from dvid_es.logs.segment import list_segments
 from dvid_es.projections.fold import combined
 from dvid_es.projections.projector import Projector
+from dvid_es.publishing.activity import Activity
 from dvid_es.publishing.messages import Classics, Renderer, Topics
 from dvid_es.publishing.outbox import Outbox
 from dvid_es.replay.catchup import Progress, Setbacks, catch_up
@@ -258,6 +259,9 @@ def _publish(settings: Settings, engine: Engine) -> None:
     engine.listeners.append(outbox.published)
     engine.at_close += [outbox.close, cluster.close]
     outbox.start()
+    engine.activity = Activity(cluster.publisher, settings.kafka_activity_topic)
+    engine.at_close.insert(0, engine.activity.close)
+    engine.activity.start()
 
 
 @contextmanager

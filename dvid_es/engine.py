@@ -16,6 +16,7 @@ from dvid_es.jobs import Jobs
 from dvid_es.projections.catalog import Repo
 from dvid_es.projections.projector import Projector
 from dvid_es.projections.store import Store
+from dvid_es.publishing.activity import Activity
 from dvid_es.streams import Stream, Streams
 from dvid_es.versions import Version, VersionGraph
 from dvid_es.writer import Writer
@@ -70,6 +71,9 @@ class Engine:
         self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
         self.listeners: list[Callable[[list[Repo]], None]] = []
         """Called by the writer after each commit with the repositories that have moved on; quick."""
+        self.activity: Activity | None = None
+        """Told of each request, if anybody wants to know."""
+
         self.at_close: list[Callable[[], None]] = []
         """Called when the engine closes, before anything else: ends what reads logs and store."""
         self._names = _Names({}, None)

@@ -40,6 +40,7 @@ from dvid_es.http.quick import Head, Heads
 from dvid_es.http.receive import LARGE_BYTES, announced_bytes, receive_into_buffer
 from dvid_es.http.static import StaticFiles
 from dvid_es.http.wire import decode_path, parse_query, parse_unsigned
+from dvid_es.publishing.activity import Activity, Asked, is_told
 from dvid_es.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ class Server:
         request = NodeRequest(self, raw, method, path)
         monitor = self.monitor
         monitor.active += 1
-        started = monitor.now() if path in SILENT else 0.0
+        activity = self.engine.activity
+        started = monitor.now() if path in SILENT or activity is not None else 0.0
         try:
             if query:
                 request.args = parse_query(query)
@@ -129,7 +131,7 @@ class Server:
         finally:
             request.finish()
             monitor.active -= 1
-        if started:
+        if path in SILENT:
             monitor.ping(request.args.get("u", ""), started)
         elif method in MUTATING:
             monitor.puts += 1
@@ -139,10 +141,38 @@ class Server:
         if response is not None:
             response.headers.update(request.common_headers())
             monitor.bytes_out += len(response.body or b"")
+        if activity is not None and is_told(path) and path not in SILENT:
+            self._tell(activity, request, response, started)
         return response
+
+    def _tell(
+        self,
+        activity: Activity,
+        request: NodeRequest,
+        response: HTTPResponse | None,
+        started: float,
+    ) -> None:
+        """Tell of a request that was answered; what was streamed has no response any more."""
+        raw = request.raw
+        activity.note(
+            Asked(
+                time_ns=self.engine.clock.now_ns(),
+                duration_s=self.monitor.now() - started,
+                status=200 if response is None else response.status,
+                user=request.args.get("u", ""),
+                client=request.args.get("app", ""),
+                method=request.method,
+                uri=raw.raw_url.decode("latin-1"),
+                bytes_in=-1 if "transfer-encoding" in raw.headers else announced_bytes(raw),
+                bytes_out=0 if response is None else len(response.body or b""),
+                remote_addr=f"{raw.ip}:{raw.port}",
+            )
+        )
 
     def answer_quickly(self, head: Head) -> HTTPResponse | None:
         """Answer a small read at once; None if it must go the long way, and nothing has happened."""
+        if self.engine.activity is not None:
+            return None  # the long way tells of it
         path, _, query = head.target.partition("?")
         parts = path.split("/", 6)
         if (parts[5] if len(parts) > 5 else path[1:]) not in self._quick_words:

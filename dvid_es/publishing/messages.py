@@ -15,6 +15,11 @@ Classic = Callable[[Record, ReadTxn], Iterable[str]]
 _NO_TOPIC = re.compile(r"[^A-Za-z0-9._\\-]")
 
 
+def clean_topic(name: str) -> str:
+    """Return a name that Kafka takes. Source: the topics of storage/kafka.go (janelia-flyem/dvid)."""
+    return _NO_TOPIC.sub("-", name)
+
+
 class Classics(NamedTuple):
     """What DVID sends, by kind of event."""
 
@@ -34,22 +39,17 @@ class Topics(NamedTuple):
 
     def of_repo(self, root: str) -> str:
         """Return the topic of DVID for what happens to a repository."""
-        return self._clean(f"{self.prefix}dvidrepo-{root}-repo-ops")
+        return clean_topic(f"{self.prefix}dvidrepo-{root}-repo-ops")
 
     def of_instance(self, root: str, data_uuid: str) -> str:
         """Return the topic of DVID for the mutations of a data instance."""
         suffix = self.suffixes.get(data_uuid, "")
         name = f"{self.prefix}dvidrepo-{root}-data-{data_uuid}"
-        return self._clean(f"{name}-{suffix}" if suffix else name)
+        return clean_topic(f"{name}-{suffix}" if suffix else name)
 
     def of_events(self, root: str) -> str:
         """Return the topic of whole events."""
-        return self._clean(f"{self.prefix}dvid_es-{root}-events")
-
-    @staticmethod
-    def _clean(name: str) -> str:
-        """Source: the topics of storage/kafka.go (janelia-flyem/dvid)."""
-        return _NO_TOPIC.sub("-", name)
+        return clean_topic(f"{self.prefix}dvid_es-{root}-events")
 
 
 class Outgoing(NamedTuple):

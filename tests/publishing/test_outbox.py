@@ -256,3 +256,42 @@ def test_whole_events_carry_the_attributes_of_a_cloud_event(
     body = json.loads(message.value)
     for name in ("specversion", "id", "source", "type", "sequence"):
         assert headers[f"ce_{name}"] == str(body[name])
+
+
+def test_each_request_is_told_as_activity(
+    run_server: Any, tmp_path: Path, kafka: FakeKafka
+) -> None:
+    with run_server(settings(tmp_path, kafka_activity_topic="watch dvid")) as live:
+        root = live.new_repo()
+        live.new_instance(root, "keyvalue", "kv")
+        key = f"/api/node/{root}/kv/key/a"
+        live.ok("POST", f"{key}?u=ann&app=neu3&admintoken=secret", b"12345")
+        live.ok("GET", f"{key}?u=ann")
+        assert live.call("GET", f"{key}b").status == 404
+        live.ok("GET", "/api/heartbeat")
+        live.ok("GET", "/api/repos/info")
+        live.ok("GET", "/api/help")
+    found = on(kafka, "watch-dvid")
+    for message in found:
+        assert message.pop("time") > 1_700_000_000
+        assert message.pop("duration") >= 0
+        assert message.pop("remote_addr").startswith("127.0.0.1:")
+    assert found[-3:] == [
+        {"status": 200, "user": "ann", "client": "neu3", "method": "POST", "bytes_in": 5, "bytes_out": 0,
+         "uri": f"{key}?u=ann&app=neu3&admintoken=(not shown)"},
+        {"status": 200, "user": "ann", "client": "", "method": "GET", "bytes_in": 0, "bytes_out": 5,
+         "uri": f"{key}?u=ann"},
+        {"status": 404, "user": "", "client": "", "method": "GET", "bytes_in": 0,
+         "bytes_out": found[-1]["bytes_out"], "uri": f"{key}b"},
+    ]  # fmt: skip
+
+
+def test_activity_that_cannot_be_sent_is_dropped_and_holds_up_nobody(
+    run_server: Any, tmp_path: Path, kafka: FakeKafka
+) -> None:
+    kafka.away = True
+    with run_server(settings(tmp_path)) as live:
+        root = live.new_repo()
+        live.ok("GET", f"/api/repo/{root}/info")
+        activity = live.engine.activity
+    assert activity.dropped == 1
