@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import dvid_es.bootstrap
 from dvid_es.logs.kafka_client import Cluster
 from dvid_es.publishing import outbox
 from dvid_es.settings import Settings
+from tests.datatypes.labelmap import voxel_oracle as oracle
 
 PREFIX = "lab-"
 
@@ -77,19 +79,89 @@ def test_a_consumer_hears_all_of_a_day_in_order(
     assert [one["sequence"] for one in whole] == list(range(end))
 
 
-def test_a_broker_that_is_away_twice_loses_nothing(
+class Day:
+    """A day of proofreading, and what DVID would tell of it, in order."""
+
+    def __init__(self, live: Any, root: str) -> None:
+        self.live, self.seg = live, f"/api/node/{root}/seg"
+        self.root = root
+        self.told: list[dict[str, Any]] = []
+        self.volume = oracle.cells((32, 32, 32), 60, 3)
+        self.sizes = {int(label): size for label, size in oracle.sizes(self.volume).items()}
+        live.ok("POST", f"{self.seg}/raw/0_1_2/32_32_32/0_0_0", self.volume.tobytes())
+        self.members = {label: [label] for label in self.sizes}
+        self.rng = np.random.default_rng(5)
+
+    def _tell(self, action: str, user: str, mutation: int, facts: Any, ends: Any) -> None:
+        common = {"UUID": self.root, "MutationID": mutation, "User": user, "App": "neu3"}
+        self.told.append({"Action": action, **common, **facts})
+        self.told.append({"Action": f"{action}-complete", **common, **facts, **ends})
+
+    def merge(self, user: str) -> None:
+        target, *others = (
+            int(one) for one in self.rng.choice(list(self.members), 3, replace=False)
+        )
+        path = f"{self.seg}/merge?u={user}&app=neu3"
+        answer = self.live.ok("POST", path, json_body=[target, *others]).json()
+        for other in others:
+            self.members[target] += self.members.pop(other)
+        self._tell(
+            "merge", user, answer["MutationID"], {"Target": target, "Labels": sorted(others)}, {}
+        )
+
+    def cleave(self, user: str) -> None:
+        several = [body for body, svs in self.members.items() if len(svs) > 1]
+        if not several:
+            return
+        body = int(self.rng.choice(several))
+        gone = self.members[body][1:2]
+        path = f"{self.seg}/cleave/{body}?u={user}&app=neu3"
+        answer = self.live.ok("POST", path, json_body=gone).json()
+        self.members[body] = [sv for sv in self.members[body] if sv not in gone]
+        self.members[answer["CleavedLabel"]] = gone
+        facts = {
+            "OrigLabel": body,
+            "CleavedLabel": answer["CleavedLabel"],
+            "CleavedSupervoxels": gone,
+        }
+        left = sum(self.sizes[sv] for sv in self.members[body])
+        ends = {"CleavedSize": self.sizes[gone[0]], "RemainSize": left}
+        self._tell("cleave", user, answer["MutationID"], facts, ends)
+
+    def renumber(self, user: str) -> None:
+        body, new = int(self.rng.choice(list(self.members))), 100_000 + len(self.told)
+        path = f"{self.seg}/renumber?u={user}&app=neu3"
+        self.live.ok("POST", path, json_body=[new, body])
+        mutation = self.live.ok("GET", f"{self.seg}/lastmod/{new}").json()["mutation id"]
+        self.members[new] = self.members.pop(body)
+        facts = {"NewLabel": new, "OrigLabel": body}
+        self._tell("renumber", user, mutation, facts, {})
+
+    def hour(self, edits: int) -> None:
+        for number in range(edits):
+            user = str(self.rng.choice(["ann", "bob", "eve"]))
+            (self.merge, self.cleave, self.cleave, self.renumber)[number % 4](user)
+
+
+def test_a_day_of_proofreading_is_heard_as_dvid_tells_it_though_the_broker_is_away_twice(
     publishing: Settings, run_server: Any, broker: Any, make_cluster: Any, sent: Any
 ) -> None:
     with run_server(publishing) as live:
         root = live.new_repo()
-        live.new_instance(root, "keyvalue", "kv")
-        uuid = live.ok("GET", f"/api/node/{root}/kv/info").json()["Base"]["DataUUID"]
-        for start in (0, 100):
-            write(live, root, start, start + 50)
+        live.new_instance(root, "labelmap", "seg", BlockSize="32,32,32")
+        uuid = live.ok("GET", f"/api/node/{root}/seg/info").json()["Base"]["DataUUID"]
+        day = Day(live, root)
+        for _ in range(2):
+            day.hour(12)
             broker.kill()
-            write(live, root, start + 50, start + 100)  # nobody waits for a broker
+            day.hour(12)  # nobody waits for a broker
             broker.start()
         sent(live.engine.streams.get(root).log.end)
     found = read(make_cluster(), f"{PREFIX}dvidrepo-{root}-data-{uuid}")
-    heard = [int(one["Key"][1:]) for one in found]
-    assert list(dict.fromkeys(heard)) == list(range(200))  # some may come twice, none is leapt over
+    once: list[dict[str, Any]] = []
+    for message in found:  # some may come twice: what was not acknowledged is told again
+        assert message.pop("Timestamp")
+        if message not in once:
+            once.append(message)
+    assert once == day.told
+    assert len(day.told) >= 60
