@@ -118,7 +118,7 @@ class Day:
         path = f"{self.seg}/cleave/{body}?u={user}&app=neu3"
         answer = self.live.ok("POST", path, json_body=gone).json()
         self.members[body] = [sv for sv in self.members[body] if sv not in gone]
-        self.members[answer["CleavedLabel"]] = gone
+        self.members[answer["CleavedLabel"]] = list(gone)
         facts = {
             "OrigLabel": body,
             "CleavedLabel": answer["CleavedLabel"],
