@@ -25,6 +25,7 @@ from dvid_es.settings import Settings
 hypothesis_settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis_settings.load_profile("repeatable")
 
+_rewritten = threading.Event()
 Sanic.test_mode = True  # one application after the other may have the same name
 
 
@@ -98,6 +99,10 @@ def running(settings: Settings, clock: Clock | None = None) -> Iterator[Live]:
     """Serve a data folder from a thread of this process; closes everything at the end."""
     engine = make_engine(settings, clock)
     application = make_application(settings, engine)
+    # Sanic rewrites its classes by their sources with each start. Once is enough, and parsing in a thread beside
+    # others sometimes fails in CPython 3.11 ("AST constructor recursion depth mismatch", gh-106905).
+    application.config.TOUCHUP = not _rewritten.is_set()
+    _rewritten.set()
     started = threading.Event()
     state: dict[str, Any] = {}
 
