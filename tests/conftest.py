@@ -99,8 +99,8 @@ def running(settings: Settings, clock: Clock | None = None) -> Iterator[Live]:
     """Serve a data folder from a thread of this process; closes everything at the end."""
     engine = make_engine(settings, clock)
     application = make_application(settings, engine)
-    # Sanic rewrites its classes by their sources with each start. Once is enough, and parsing in a thread beside
-    # others sometimes fails in CPython 3.11 ("AST constructor recursion depth mismatch", gh-106905).
+    # Sanic rewrites its classes by their sources with each start. Once is enough, and parsing in a
+    # thread beside others sometimes fails in CPython 3.11 ("AST constructor recursion depth mismatch").
     application.config.TOUCHUP = not _rewritten.is_set()
     _rewritten.set()
     started = threading.Event()
