@@ -5,6 +5,7 @@ pieces, until it has caught up; how slow it is costs nobody else anything.
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
@@ -146,9 +147,11 @@ class Feed:
         """Wake the followers of repositories; from any thread."""
         loop = self._loop
         tails = self._tails
-        waking = [tails[repo.root].wake for repo in repos if repo.root in tails]
-        if loop is not None and waking and not loop.is_closed():
-            loop.call_soon_threadsafe(_all, waking)
+        # The last follower may leave, and the loop end, at any moment: the writer must not hear of it.
+        waking = [tail.wake for repo in repos if (tail := tails.get(repo.root)) is not None]
+        if loop is not None and waking:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_all, waking)
 
 
 def _all(calls: list[Callable[[], None]]) -> None:

@@ -68,14 +68,13 @@ class Renderer(NamedTuple):
     classics: Classics
     declared: Declared
 
-    def messages(self, record: Record, txn: ReadTxn, repo: Repo, fetch: Fetch) -> list[Outgoing]:
+    def messages(self, record: Record, txn: ReadTxn, repo: Repo) -> list[Outgoing]:
         """Return all messages of an event, in the order in which they are sent.
 
         Args:
             record: of the log.
             txn: a state that holds the event.
             repo: documents of that state.
-            fetch: returns the bytes of a bulk value.
         """
         kind, key = type(record.event), str(record.time_ns).encode()
         found: list[Outgoing] = []
@@ -87,7 +86,7 @@ class Renderer(NamedTuple):
         if instance is not None and classic is not None:
             topic = self.topics.of_instance(repo.root, instance.data_uuid)
             found += [Outgoing(topic, key, text.encode()) for text in classic(record, txn)]
-        found.append(self._whole(record, repo, fetch))
+        found.append(self._whole(record, repo, txn.bulk))
         return found
 
     def _whole(self, record: Record, repo: Repo, fetch: Fetch) -> Outgoing:

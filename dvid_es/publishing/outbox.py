@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from dvid_es.errors import DvidError
-from dvid_es.events import Bulk, decode
+from dvid_es.events import decode
 from dvid_es.feed.cursors import Cursors
 from dvid_es.projections.catalog import Repo
 from dvid_es.projections.store import Store
@@ -82,8 +82,12 @@ class Outbox:
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
+            while True:
                 self._wake.clear()
+                if (
+                    self._stop.is_set()
+                ):  # asked after clearing: a stop in between must not be slept through
+                    break
                 try:
                     for stream in self._streams.all():
                         while not self._stop.is_set() and self._turn(stream):
@@ -116,15 +120,12 @@ class Outbox:
         return True
 
     def _rendered(self, stream: Stream, repo: Repo, start: int, stop: int) -> list[Outgoing]:
-        def fetch(bulk: Bulk) -> bytes:
-            return bulk if isinstance(bulk, bytes) else stream.packs.get(bulk)
-
         txn = self._store.begin_read(repo, stream.packs)
         try:
             return [
                 message
                 for stored in stream.log.read(start, stop)
-                for message in self._renderer.messages(decode(*stored), txn, repo, fetch)
+                for message in self._renderer.messages(decode(*stored), txn, repo)
             ]
         finally:
             self._store.finish_read(txn)

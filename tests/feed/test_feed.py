@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import threading
@@ -325,3 +326,21 @@ def test_a_hundred_followers_share_what_is_rendered(
     for follower in followers:
         follower.close()
     assert sorted(rendered) == list(range(first, first + 20))
+
+
+def test_a_follower_that_leaves_meanwhile_does_not_disturb_the_writer(live: Any, root: str) -> None:
+    class Leaving(dict[str, Any]):
+        """The last follower leaves between the question and the look."""
+
+        def __contains__(self, key: object) -> bool:
+            return True
+
+    feed = feed_tail.Feed(live.application.ctx.server.feed._declared, live.engine.pool)
+    feed._tails = Leaving()
+    feed.published([live.engine.streams.get(root).repo])
+
+    loop = asyncio.new_event_loop()
+    loop.close()
+    woken = feed_tail.Tail(live.engine.streams.get(root), feed._declared, live.engine.pool)
+    feed._tails, feed._loop = {root: woken}, loop
+    feed.published([live.engine.streams.get(root).repo])

@@ -299,3 +299,21 @@ def test_activity_that_cannot_be_sent_is_dropped_and_holds_up_nobody(
         live.ok("GET", f"/api/repo/{root}/info")
         activity = live.engine.activity
     assert activity.dropped == 1
+
+
+def test_a_stop_between_two_looks_is_not_slept_through() -> None:
+    class Hurried(threading.Event):
+        """Somebody asks for the end just before this is cleared."""
+
+        def clear(self) -> None:
+            box._stop.set()
+            self.set()
+            super().clear()
+
+    nothing: Any = None
+    streams: Any = type("None_", (), {"all": staticmethod(list)})()
+    box = outbox_module.Outbox(nothing, streams, nothing, nothing, nothing)
+    box._wake = Hurried()
+    box.start()
+    box._thread.join(10)
+    assert not box._thread.is_alive()
