@@ -33,6 +33,7 @@ from dvid_es.publishing.activity import Activity
 from dvid_es.publishing.messages import Classics, Renderer, Topics
 from dvid_es.publishing.outbox import Outbox
 from dvid_es.replay.catchup import Progress, Setbacks, catch_up
+from dvid_es.replay.digest import Kind, unchanged
 from dvid_es.replay.opening import open_store
 from dvid_es.replay.places import Places, mark_clean
 from dvid_es.repos.endpoints import COMMON_ROUTES, NODE_ROUTES, REPO_ROUTES, REPOS_ROUTES
@@ -357,9 +358,13 @@ class OpenedData:
                 DISK.close(lock)
 
 
-def kind_names() -> dict[int, str]:
-    """Return the names of all kinds of rows, for digests."""
-    return {kind: name for found in DATATYPES for kind, name in found.projections.items()}
+def row_kinds() -> dict[int, Kind]:
+    """Return all kinds of rows, for digests."""
+    return {
+        number: Kind(name, found.contents.get(number, unchanged))
+        for found in DATATYPES
+        for number, name in found.projections.items()
+    }
 
 
 def make_server(settings: Settings, engine: Engine) -> Server:

@@ -15,7 +15,7 @@ from dvid_es.logs.disk import DISK, NO_SPACE, create
 
 logger = logging.getLogger(__name__)
 
-LAYOUT = 3
+LAYOUT = 4
 """Rises whenever a row of any projection changes its key or its value: older stores are rebuilt."""
 
 

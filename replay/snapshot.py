@@ -17,7 +17,7 @@ from dvid_es.errors import CorruptStore, DvidError, StorageFull
 from dvid_es.logs.disk import DISK, NO_SPACE, create, lock_folder, write_all
 from dvid_es.projections.store import Store
 from dvid_es.replay.catchup import check_not_ahead, checkpoints
-from dvid_es.replay.digest import Part, digests
+from dvid_es.replay.digest import Kinds, Part, digests
 from dvid_es.replay.places import LAYOUT, Places, layout_of, remove, swap_in, write_layout
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Snapshot(NamedTuple):
 
 def take(
     places: Places,
-    names: Mapping[int, str],
+    kinds: Kinds,
     time_ns: int,
     keep: int = KEEP,
     store: Store | None = None,
@@ -78,7 +78,7 @@ def take(
 
     Args:
         places: of the data folder; a server may be running on it.
-        names: of the kinds of all datatypes.
+        kinds: of all datatypes.
         time_ns: for the manifest.
         keep: how many snapshots stay, at least 1.
         store: the live store if this process has it open.
@@ -102,7 +102,7 @@ def take(
         for leftover in places.snapshots.glob("*" + _NEW):
             remove(leftover)
         folder = places.snapshots / f"{_last_number(places) + 1:08d}"
-        manifest = _make(places, new, names, time_ns, store)
+        manifest = _make(places, new, kinds, time_ns, store)
         DISK.rename(new, folder)
         DISK.sync_folder(places.snapshots)
         _retire(places, max(1, keep))
@@ -116,9 +116,7 @@ def take(
         DISK.close(lock)
 
 
-def _make(
-    places: Places, new: Path, names: Mapping[int, str], time_ns: int, store: Store | None
-) -> Manifest:
+def _make(places: Places, new: Path, kinds: Kinds, time_ns: int, store: Store | None) -> Manifest:
     if store is not None:
         store.copy_to(new)
     else:
@@ -130,7 +128,7 @@ def _make(
     # Offsets and digests are read from the copy, so they are its own whatever happened meanwhile.
     copy = Store(new, read_only=True)
     try:
-        offsets, parts = checkpoints(copy), digests(copy, names)
+        offsets, parts = checkpoints(copy), digests(copy, kinds)
     finally:
         copy.close()
     (new / "lock.mdb").unlink(missing_ok=True)

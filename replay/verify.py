@@ -1,6 +1,6 @@
 """Are the live projections what the log says? Rebuilt aside and compared, part by part."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -10,7 +10,7 @@ from dvid_es.projections.projector import Projector
 from dvid_es.projections.store import LmdbTxn, Store
 from dvid_es.projections.txn import Pair
 from dvid_es.replay.catchup import Progress, check_not_ahead, checkpoints
-from dvid_es.replay.digest import Part, digests, kind_name
+from dvid_es.replay.digest import Kinds, Part, digests, kind_of
 from dvid_es.replay.rebuild import build
 from dvid_es.streams import Stream
 
@@ -55,7 +55,7 @@ def verify(
     live: Store,
     streams: list[Stream],
     projector: Projector,
-    names: Mapping[int, str],
+    kinds: Kinds,
     scratch: Path,
     progress: Progress | None = None,
 ) -> Report:
@@ -65,7 +65,7 @@ def verify(
         live: the store in doubt; only read.
         streams: all repositories.
         projector: applies the events.
-        names: of the kinds of all datatypes.
+        kinds: of all datatypes.
         scratch: an empty folder for the other store, with space for all of it.
         progress: hears of each transaction of the rebuild.
 
@@ -80,35 +80,36 @@ def verify(
     build(scratch, streams, projector, upto=upto, progress=progress)
     rebuilt = Store(scratch, read_only=True)
     try:
-        return compare(live, rebuilt, names)
+        return compare(live, rebuilt, kinds)
     finally:
         rebuilt.close()
 
 
-def compare(live: Store, rebuilt: Store, names: Mapping[int, str]) -> Report:
+def compare(live: Store, rebuilt: Store, kinds: Kinds) -> Report:
     """Compare two stores at the same events by digest, and show where they part."""
-    of_live, of_rebuilt = digests(live, names), digests(rebuilt, names)
+    of_live, of_rebuilt = digests(live, kinds), digests(rebuilt, kinds)
     ours = {part.place: part for part in of_live}
     theirs = {part.place: part for part in of_rebuilt}
     differences = []
     for place in sorted(ours.keys() | theirs.keys()):
         a, b = ours.get(place), theirs.get(place)
         if a is None or b is None or a.digest != b.digest:
-            differences.append(_first_difference(live, rebuilt, place, names))
+            differences.append(_first_difference(live, rebuilt, place, kinds))
     return Report(events=checkpoints(live), parts=of_live, differences=differences)
 
 
 def _first_difference(
-    live: Store, rebuilt: Store, place: tuple[str, int, int], names: Mapping[int, str]
+    live: Store, rebuilt: Store, place: tuple[str, int, int], kinds: Kinds
 ) -> Difference:
-    root, instance, kind = place
-    prefix = instance.to_bytes(4, "big") + bytes([kind])
+    root, instance, number = place
+    kind = kind_of(number, kinds)
+    prefix = instance.to_bytes(4, "big") + bytes([number])
     with live.read(root) as ours, rebuilt.read(root) as theirs:
         for a, b in _side_by_side(_rows(ours, prefix), _rows(theirs, prefix)):
-            if a != b:
+            if a is None or b is None or a[0] != b[0] or kind.content(a[1]) != kind.content(b[1]):
                 key = min(row[0] for row in (a, b) if row is not None)
                 return Difference(
-                    root=root, instance=instance, kind=kind, name=kind_name(kind, names),
+                    root=root, instance=instance, kind=number, name=kind.name,
                     key=key.hex(), live=_value(a, key), rebuilt=_value(b, key),
                 )  # fmt: skip
     raise CorruptStore(f"{root}: two digests of unchanged rows differ: the store cannot be trusted")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.cli import main
 from dvid_es.datatypes import DATATYPES
 from dvid_es.events import BY_NUMBER
@@ -157,4 +157,4 @@ def test_the_generator_runs_as_a_script() -> None:
 def test_every_kind_of_row_is_in_the_page_of_keys() -> None:
     page = (ROOT / "projections" / "KEYS.md").read_text("utf-8")
     kinds = {int(cell) for cell in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
-    assert kinds >= {*REPO_KINDS, *kind_names()}
+    assert kinds >= {*REPO_KINDS, *row_kinds()}

@@ -91,7 +91,7 @@ def verify(
     The server must be stopped. For each part that differs, the first differing key is shown with
     both values.
     """
-    from dvid_es.bootstrap import OpenedData, kind_names
+    from dvid_es.bootstrap import OpenedData, row_kinds
     from dvid_es.projections.store import Store
     from dvid_es.replay.opening import examine_apart
     from dvid_es.replay.places import remove
@@ -110,7 +110,7 @@ def verify(
         try:
             with progress_bar("replaying") as progress:
                 report = compare(
-                    store, opened.streams.all(), opened.projector, kind_names(), folder, progress
+                    store, opened.streams.all(), opened.projector, row_kinds(), folder, progress
                 )
         finally:
             store.close()
@@ -157,7 +157,7 @@ def snapshot(
 
     The server may be running.
     """
-    from dvid_es.bootstrap import kind_names
+    from dvid_es.bootstrap import row_kinds
     from dvid_es.clock import SystemClock
     from dvid_es.replay import snapshot as snapshots
     from dvid_es.replay.places import Places
@@ -180,7 +180,7 @@ def snapshot(
             context.exit(FOUND)
         return
     now_ns = SystemClock().now_ns()
-    taken = snapshots.take(places, kind_names(), now_ns, keep or settings.snapshots_kept)
+    taken = snapshots.take(places, row_kinds(), now_ns, keep or settings.snapshots_kept)
     if taken is None:
         click.echo("there are no projections to copy", err=True)
         context.exit(FOUND)

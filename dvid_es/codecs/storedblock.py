@@ -135,6 +135,16 @@ def load(stored: Buffer, table: Labels | None = None) -> bytes:
     return b"".join((prefix[:16], table.astype(np.uint64, copy=False).tobytes(), rest))
 
 
+def content(stored: Buffer) -> bytes:
+    """Return bytes that are equal for equal blocks: the stored form with its rest inflated.
+
+    Raises:
+        CorruptStore: the bytes are not what was stored.
+    """
+    header, _ = _bounds(stored)
+    return b"".join((memoryview(stored)[:header], load(stored)))
+
+
 class StoredBatch:
     """Stored blocks, joined so that kernels handle all of them in one call."""
 

@@ -79,6 +79,10 @@ class Datatype:
     projections: Mapping[int, str] = field(default_factory=dict)
     """Name of each kind of row that it keeps, for digests: {kind: name}."""
 
+    contents: Mapping[int, Callable[[bytes], bytes]] = field(default_factory=dict)
+    """What to digest of a value, for kinds of rows whose folds compress: compressors may choose other
+    bytes for the same content."""
+
     touched: Mapping[type[Event], Describe] = field(default_factory=dict)
     """What its events touch, for analytics and the feed."""
 

@@ -250,3 +250,24 @@ def test_blocks_in_two_buffers_are_those_in_one(cut):
     whole = storedblock.StoredBatch.of(stored[::-1])
     assert batch.tables.tolist() == whole.tables.tolist()
     assert batch.gzip_stream() == whole.gzip_stream()
+
+
+def test_content_is_equal_whatever_compressor_made_the_rest():
+    block = labelblock.encode(noise(1, 5))
+    stored = storedblock.store(block)
+    slow, prefix = zlib.compressobj(9, wbits=-15), 16 + 8 * 5
+    other = stored[: 16 + prefix] + slow.compress(block[prefix:]) + slow.flush()
+    assert other != stored
+    assert storedblock.load(other) == block
+    assert storedblock.content(other) == storedblock.content(stored)
+    solid = storedblock.store(labelblock.solid(7, (64, 64, 64)))
+    assert storedblock.content(solid) == solid
+
+
+def test_content_differs_where_labels_do():
+    block = labelblock.encode(noise(1, 5))
+    table = np.frombuffer(block, np.uint64, int.from_bytes(block[12:16], "little"), 16).copy()
+    table[0] += 1
+    other = block[:16] + table.tobytes() + block[16 + table.nbytes :]
+    contents = {storedblock.content(storedblock.store(one)) for one in (block, other)}
+    assert len(contents) == 2

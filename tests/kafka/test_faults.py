@@ -16,7 +16,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 import dvid_es.bootstrap
-from dvid_es.bootstrap import kind_names, make_projector
+from dvid_es.bootstrap import make_projector, row_kinds
 from dvid_es.errors import CorruptLog, LogUnavailable
 from dvid_es.events import decode
 from dvid_es.logs.kafka import KafkaLog
@@ -128,7 +128,7 @@ class Writers:
         build(folder, [Stream(self.root, log, packs)], make_projector())  # type: ignore[arg-type]
         store = Store(folder, read_only=True)
         try:
-            assert digests(store, kind_names()) == digests(self.live.engine.store, kind_names())
+            assert digests(store, row_kinds()) == digests(self.live.engine.store, row_kinds())
         finally:
             store.close()
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import dvid_es.bootstrap
-from dvid_es.bootstrap import OpenedData, kind_names
+from dvid_es.bootstrap import OpenedData, row_kinds
 from dvid_es.cli import main
 from dvid_es.errors import CorruptLog, LogUnavailable
 from dvid_es.logs import FileLog
@@ -153,7 +153,7 @@ def rebuilt(settings: Settings, folder: Path) -> list[Part]:
         opened.close()
     store = Store(folder, read_only=True)
     try:
-        return digests(store, kind_names())
+        return digests(store, row_kinds())
     finally:
         store.close()
 
@@ -169,7 +169,7 @@ def test_digests_are_equal_on_files_on_kafka_and_rebuilt_from_either(
         fill(live, root)
         live.commit(root)
         live.new_version(root)
-        on_filelog = digests(live.engine.store, kind_names())
+        on_filelog = digests(live.engine.store, row_kinds())
         digest = digest_of(live.engine.streams.get(root).log)
     assert rebuilt(settings, tmp_path / "one") == on_filelog
 
@@ -180,10 +180,10 @@ def test_digests_are_equal_on_files_on_kafka_and_rebuilt_from_either(
     again = command("log", "move", root, "--to", "kafka", "--config", config)
     assert again.exit_code == 4
     with run_server(settings) as live:
-        assert digests(live.engine.store, kind_names()) == on_filelog
+        assert digests(live.engine.store, row_kinds()) == on_filelog
         assert digest_of(live.engine.streams.get(root).log) == digest
         live.ok("POST", f"/api/repo/{root}/log", json_body={"log": ["on Kafka"]})
-        on_kafka = digests(live.engine.store, kind_names())
+        on_kafka = digests(live.engine.store, row_kinds())
         (stat,) = json.loads(command("log", "stat", "--config", config, "--json").stdout)
         assert stat["events"] == live.engine.streams.get(root).log.end
         assert stat["topic"].endswith(root)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import dvid_es.bootstrap
-from dvid_es.bootstrap import kind_names, make_projector
+from dvid_es.bootstrap import make_projector, row_kinds
 from dvid_es.logs.kafka_client import Cluster
 from dvid_es.logs.move import digest_of
 from dvid_es.projections.store import Store
@@ -77,7 +77,7 @@ def test_live_projections_are_those_that_a_rebuild_from_kafka_makes(on_kafka, ru
         build(built, live.engine.streams.all(), make_projector())
         store = Store(built, read_only=True)
         try:
-            assert digests(store, kind_names()) == digests(live.engine.store, kind_names())
+            assert digests(store, row_kinds()) == digests(live.engine.store, row_kinds())
         finally:
             store.close()
         assert digest_of(live.engine.streams.get(root).log)

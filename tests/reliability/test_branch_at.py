@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.events import decode
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
@@ -109,7 +109,7 @@ def test_a_branch_at_each_of_a_thousand_moments_is_a_fold_up_to_there(
 
 
 def test_all_temporal_kinds_are_compared() -> None:
-    named = {kind for kind, name in kind_names().items() if not name.startswith("cache")}
+    named = {n for n, kind in row_kinds().items() if not kind.name.startswith("cache")}
     present_only = {16, 33, 81, 83, 86, 87, 89, 90}
     unknown = named - set(TEMPORAL) - present_only
     assert not {kind for kind in unknown if kind < 91}, unknown

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.clock import FixedClock
 from dvid_es.events import Record
 from dvid_es.projections.store import Store
@@ -135,7 +135,7 @@ def write_histories(live: Live, count: int, steps: int, seed: int) -> None:
         dice.choice(histories).step()
         if not taken and number == count * steps // 2:
             places = Places(live.engine.store.folder.parent)
-            assert snapshot.take(places, kind_names(), 1, store=live.engine.store)
+            assert snapshot.take(places, row_kinds(), 1, store=live.engine.store)
             taken = True
     assert sum(history.granted for history in histories) > count * steps // 4
 
@@ -143,7 +143,7 @@ def write_histories(live: Live, count: int, steps: int, seed: int) -> None:
 def of_store(folder: Path) -> list[Part]:
     store = Store(folder, read_only=True)
     try:
-        return digests(store, kind_names())
+        return digests(store, row_kinds())
     finally:
         store.close()
 
@@ -208,7 +208,7 @@ def test_a_store_caught_up_in_another_process_by_a_server_is_equal(settings: Set
         streams = live.engine.streams.all()
         aside = Store(settings.data / "aside")
         catch_up(aside, streams, live.engine.projector)
-        assert digests(aside, kind_names()) == digests(live.engine.store, kind_names())
+        assert digests(aside, row_kinds()) == digests(live.engine.store, row_kinds())
         aside.close()
     done = dvid_es("verify", "--data", settings.data)
     assert done.returncode == 0, done.stdout + done.stderr

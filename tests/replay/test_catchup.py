@@ -125,5 +125,5 @@ def test_events_without_space_are_postponed(toys: Toys, monkeypatch: pytest.Monk
     assert [record.offset for record in setbacks.postponed[A]] == list(range(20, 31))
     catch_up(store, toys.streams, toys.projector)
     assert checkpoints(store) == {A: 31}
-    assert digests(store, toys.names)
+    assert digests(store, toys.kinds)
     store.close()

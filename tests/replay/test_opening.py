@@ -38,7 +38,7 @@ def stop(toys: Toys, store: Store) -> None:
 def seen(toys: Toys) -> list[object]:
     store = Store(toys.places.projections, read_only=True)
     try:
-        return [checkpoints(store), *digests(store, toys.names)]
+        return [checkpoints(store), *digests(store, toys.kinds)]
     finally:
         store.close()
 
@@ -154,7 +154,7 @@ def test_a_repository_whose_folder_is_gone_is_refused(toys: Toys) -> None:
 
 def test_a_snapshot_ahead_of_its_log_is_refused_when_the_store_is_gone_too(toys: Toys) -> None:
     filled(toys)
-    assert take(toys.places, toys.names, 1) is not None
+    assert take(toys.places, toys.kinds, 1) is not None
     toys.close()
     shutil.rmtree(toys.places.repos / A)
     shutil.rmtree(toys.places.projections)
@@ -175,6 +175,6 @@ def test_replay_leaves_what_the_writer_left_by_applying_one_by_one(toys: Toys) -
             toys.projector.apply(batch.scope(A, None, stream.packs), decode(*stored))
     at_once = Store(toys.places.data / "all")
     catch_up(at_once, toys.streams, toys.projector)
-    assert digests(one_by_one, toys.names) == digests(at_once, toys.names)
+    assert digests(one_by_one, toys.kinds) == digests(at_once, toys.kinds)
     one_by_one.close()
     at_once.close()

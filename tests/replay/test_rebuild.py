@@ -35,7 +35,7 @@ def fill(toys: Toys, count: int = 300) -> list[object]:
 def seen(folder: Path, toys: Toys) -> list[object]:
     store = Store(folder, read_only=True)
     try:
-        return [checkpoints(store), *digests(store, toys.names)]
+        return [checkpoints(store), *digests(store, toys.kinds)]
     finally:
         store.close()
 
@@ -169,7 +169,7 @@ def store_has(store: Store, root: str, key: bytes) -> bool:
 def test_verify_finds_nothing_where_nothing_is_wrong(toys: Toys, tmp_path: Path) -> None:
     fill(toys)
     live = Store(toys.places.projections, read_only=True)
-    report = verify(live, toys.streams, toys.projector, toys.names, tmp_path / "aside")
+    report = verify(live, toys.streams, toys.projector, toys.kinds, tmp_path / "aside")
     live.close()
     assert report.differences == []
     assert report.events == {A: 301, B: 301}
@@ -186,7 +186,7 @@ def test_verify_says_the_first_differing_key_and_both_values(toys: Toys, tmp_pat
         txn.put(changed, b"other")
         txn.delete(lost)
         batch.scope(B, None, None).put(b"\0\0\0\1\xc8added", b"new")
-    report = verify(live, toys.streams, toys.projector, toys.names, tmp_path / "aside")
+    report = verify(live, toys.streams, toys.projector, toys.kinds, tmp_path / "aside")
     live.close()
     first, second = report.differences
     assert (first.root, first.name, first.instance) == (A, "toy values", 1)
@@ -199,7 +199,7 @@ def test_verify_compares_at_the_events_that_the_store_holds(toys: Toys, tmp_path
     fill(toys)
     toys.history(toys.streams[0], 9, 50)
     live = Store(toys.places.projections, read_only=True)
-    report = verify(live, toys.streams, toys.projector, toys.names, tmp_path / "aside")
+    report = verify(live, toys.streams, toys.projector, toys.kinds, tmp_path / "aside")
     live.close()
     assert report.differences == []
     assert report.events[A] == 301

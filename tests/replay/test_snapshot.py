@@ -29,41 +29,41 @@ def fill(toys: Toys, count: int) -> Store:
 
 def test_a_start_without_a_store_goes_on_from_the_newest_snapshot(toys: Toys) -> None:
     store = fill(toys, 300)
-    taken = snapshot.take(toys.places, toys.names, 5, store=store)
+    taken = snapshot.take(toys.places, toys.kinds, 5, store=store)
     assert taken is not None
     assert taken.manifest.offsets == {A: 301}
-    assert taken.manifest.parts == digests(store, toys.names)
+    assert taken.manifest.parts == digests(store, toys.kinds)
     toys.history(toys.streams[0], 2, 40)
     catch_up(store, toys.streams, toys.projector)
-    expected = digests(store, toys.names)
+    expected = digests(store, toys.kinds)
     store.close()
     shutil.rmtree(toys.places.projections)
     store, applied = start(toys)
     assert applied == 40
-    assert digests(store, toys.names) == expected
+    assert digests(store, toys.kinds) == expected
     store.close()
 
 
 def test_a_damaged_store_is_replaced_from_a_snapshot(toys: Toys) -> None:
     store = fill(toys, 3000)
-    expected = digests(store, toys.names)
-    snapshot.take(toys.places, toys.names, 5, store=store)
+    expected = digests(store, toys.kinds)
+    snapshot.take(toys.places, toys.kinds, 5, store=store)
     store.close()  # not marked as clean
     data = toys.places.projections / "data.mdb"
     with data.open("r+b") as file:
         file.truncate(8192)
     store, applied = start(toys)
     assert applied == 0
-    assert digests(store, toys.names) == expected
+    assert digests(store, toys.kinds) == expected
     store.close()
 
 
 def test_a_damaged_snapshot_is_passed_over_for_the_one_before(toys: Toys) -> None:
     store = fill(toys, 300)
-    snapshot.take(toys.places, toys.names, 5, store=store)
+    snapshot.take(toys.places, toys.kinds, 5, store=store)
     toys.history(toys.streams[0], 2, 40)
     catch_up(store, toys.streams, toys.projector)
-    taken = snapshot.take(toys.places, toys.names, 6, store=store)
+    taken = snapshot.take(toys.places, toys.kinds, 6, store=store)
     assert taken is not None
     store.close()
     data = bytearray((taken.folder / "data.mdb").read_bytes())
@@ -82,7 +82,7 @@ def test_a_snapshot_of_another_layout_is_passed_over(
     toys: Toys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(toys, 10).close()
-    assert snapshot.take(toys.places, toys.names, 5)
+    assert snapshot.take(toys.places, toys.kinds, 5)
     monkeypatch.setattr("dvid_es.replay.snapshot.LAYOUT", 77)
     assert snapshot.restore_newest(toys.places, toys.ends) is None
 
@@ -90,20 +90,20 @@ def test_a_snapshot_of_another_layout_is_passed_over(
 def test_only_the_newest_snapshots_are_kept(toys: Toys) -> None:
     fill(toys, 10).close()
     for time_ns in range(5):
-        snapshot.take(toys.places, toys.names, time_ns, keep=2)
+        snapshot.take(toys.places, toys.kinds, time_ns, keep=2)
     assert [found.name for found in snapshot.listing(toys.places)] == ["00000005", "00000004"]
 
 
 def test_without_a_store_there_is_no_snapshot(toys: Toys) -> None:
-    assert snapshot.take(toys.places, toys.names, 5) is None
+    assert snapshot.take(toys.places, toys.kinds, 5) is None
 
 
 def test_two_snapshots_at_once_are_refused(toys: Toys) -> None:
     fill(toys, 10).close()
-    snapshot.take(toys.places, toys.names, 5)
+    snapshot.take(toys.places, toys.kinds, 5)
     lock = lock_folder(DISK, toys.places.snapshots)
     with pytest.raises(SettingsError, match="in use"):
-        snapshot.take(toys.places, toys.names, 6)
+        snapshot.take(toys.places, toys.kinds, 6)
     DISK.close(lock)
     assert len(snapshot.listing(toys.places)) == 1
 
@@ -119,9 +119,9 @@ def test_an_unfinished_snapshot_is_never_used_and_is_removed_by_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(DISK, "rename", crash)
         with pytest.raises(KeyboardInterrupt):
-            snapshot.take(toys.places, toys.names, 5)
+            snapshot.take(toys.places, toys.kinds, 5)
     assert snapshot.listing(toys.places) == []
-    assert snapshot.take(toys.places, toys.names, 6) is not None
+    assert snapshot.take(toys.places, toys.kinds, 6) is not None
     assert [path.name for path in toys.places.snapshots.iterdir() if path.is_dir()] == ["00000001"]
 
 
@@ -143,7 +143,7 @@ def test_a_snapshot_taken_while_events_are_applied_is_one_consistent_state(toys:
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        taken = [snapshot.take(toys.places, toys.names, n, keep=100, store=store) for n in range(6)]
+        taken = [snapshot.take(toys.places, toys.kinds, n, keep=100, store=store) for n in range(6)]
     finally:
         stop.set()
         writer.join()
@@ -155,7 +155,7 @@ def test_a_snapshot_taken_while_events_are_applied_is_one_consistent_state(toys:
         other = Store(aside, scratch=True)
         catch_up(other, toys.streams, toys.projector, upto=upto)
         assert checkpoints(other) == upto
-        assert digests(other, toys.names) == found.manifest.parts
+        assert digests(other, toys.kinds) == found.manifest.parts
         other.close()
         shutil.rmtree(aside)
     store.close()

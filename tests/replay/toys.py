@@ -12,12 +12,13 @@ from dvid_es.logs.packs import FilePacks
 from dvid_es.projections import catalog, versioned
 from dvid_es.projections.projector import Projector
 from dvid_es.projections.txn import WriteTxn
+from dvid_es.replay.digest import Kind
 from dvid_es.replay.places import Places
 from dvid_es.streams import Stream
 from dvid_es.versions import Version
 
 KIND = 200
-NAMES = {KIND: "toy values", 201: "cache of toys"}
+KINDS = {KIND: Kind("toy values"), 201: Kind("cache of toys")}
 
 
 class Born(Event):
@@ -61,7 +62,7 @@ class Toys:
         self.projector = Projector(
             {Born: (fold_born,), Branched: (fold_branched,), ValueSet: (fold_value,)}
         )
-        self.names = NAMES
+        self.kinds = KINDS
         self.streams: list[Stream] = []
 
     def stream(self, root: str) -> Stream:

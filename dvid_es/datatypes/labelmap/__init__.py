@@ -53,4 +53,5 @@ LABELMAP = Datatype(
     published=PUBLISHED,
     tables=TABLES,
     projections={**VOXEL_ROWS, **endpoints_bodies.PROJECTIONS},
+    contents={blocks.BLOCKS: blocks.content},
 )

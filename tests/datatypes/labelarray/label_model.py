@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.replay.verify import verify
 from tests.datatypes.labelmap import voxel_oracle as oracle
 from tests.datatypes.labelmap.body_model import decode_runs
@@ -117,5 +117,5 @@ def check_rebuilt(live: Any, tmp_path: Path) -> None:
     """All rows, made again from the log, are the ones that are there."""
     engine = live.engine
     streams = engine.streams.all()
-    report = verify(engine.store, streams, engine.projector, kind_names(), tmp_path / "again")
-    assert report.differences == []
+    report = verify(engine.store, streams, engine.projector, row_kinds(), tmp_path / "again")
+    assert report.differences == [], report.differences

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.replay.digest import digests
 from tests.datatypes.labelmap import voxel_oracle as oracle
 from tests.datatypes.labelmap.body_model import Model
@@ -70,7 +70,7 @@ def check_scales(live: Any, uuid: str, volume: Volume, levels: int) -> None:
 def state(live: Any) -> Any:
     """All rows, as a digest, and the end of the log."""
     ends = [stream.log.end for stream in live.engine.streams.all()]
-    return digests(live.engine.store, kind_names()), ends
+    return digests(live.engine.store, row_kinds()), ends
 
 
 def split_supervoxel(model: Model, sv: int, mask: Volume, answer: dict[str, int]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from dvid_es.datatypes.labelmap.mapping import runs as mapruns
 from dvid_es.replay.verify import verify
@@ -133,7 +133,7 @@ def test_every_read_follows_random_mutations_over_versions(
     check_overlay(walk)
     engine = live.engine
     report = verify(
-        engine.store, engine.streams.all(), engine.projector, kind_names(), tmp_path / "scratch"
+        engine.store, engine.streams.all(), engine.projector, row_kinds(), tmp_path / "scratch"
     )
     assert report.differences == []
 

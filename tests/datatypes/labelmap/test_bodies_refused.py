@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.codecs import messages_pb2
 from dvid_es.replay.digest import digests
 
@@ -65,7 +65,7 @@ REFUSED = [
 def test_refused_writes_leave_everything_as_it_was(live: Any, node: str) -> None:
     def state() -> tuple[Any, Any]:
         stream = live.engine.streams.all()[0]
-        return digests(live.engine.store, kind_names()), stream.log.end
+        return digests(live.engine.store, row_kinds()), stream.log.end
 
     before = state()
     for path, body in REFUSED:

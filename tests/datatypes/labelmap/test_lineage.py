@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.datatypes.labelmap.mapping import runs as mapruns
 from dvid_es.replay.verify import verify
 from dvid_es.settings import Settings
@@ -56,7 +56,7 @@ def test_lineages_are_those_of_a_model_after_random_edits_over_branches(
     check_lineages(walk)
     engine = served.engine
     report = verify(
-        engine.store, engine.streams.all(), engine.projector, kind_names(), tmp_path / "scratch"
+        engine.store, engine.streams.all(), engine.projector, row_kinds(), tmp_path / "scratch"
     )
     assert report.differences == []
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.replay.verify import verify
 from dvid_es.settings import Settings
 from tests.datatypes.labelmap import split_cases as cases
@@ -113,6 +113,6 @@ def test_random_splits_agree_with_numpy_at_all_scales_and_after_a_rebuild(
             walk.branch()
     walk.check()
     engine = splitting.engine
-    streams, names = engine.streams.all(), kind_names()
-    report = verify(engine.store, streams, engine.projector, names, tmp_path / "scratch")
+    streams, kinds = engine.streams.all(), row_kinds()
+    report = verify(engine.store, streams, engine.projector, kinds, tmp_path / "scratch")
     assert report.differences == []

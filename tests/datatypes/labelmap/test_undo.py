@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.bootstrap import kind_names
+from dvid_es.bootstrap import row_kinds
 from dvid_es.codecs import messages_pb2
 from dvid_es.datatypes.labelmap.bodies import bodysets, mutationlog
 from dvid_es.datatypes.labelmap.undo import classic, deciding, endpoints
@@ -82,8 +82,8 @@ def everything(walk: Walk, uuid: str) -> dict[str, Any]:
 
 def verified(live: Any, scratch: Path) -> bool:
     engine = live.engine
-    streams, names = engine.streams.all(), kind_names()
-    return verify(engine.store, streams, engine.projector, names, scratch).differences == []
+    streams, kinds = engine.streams.all(), row_kinds()
+    return verify(engine.store, streams, engine.projector, kinds, scratch).differences == []
 
 
 def same(first: dict[str, Any], second: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.bootstrap import make_projector
+from dvid_es.bootstrap import make_projector, row_kinds
+from dvid_es.codecs import storedblock
 from dvid_es.datatypes.labelmap import LABELMAP, temporal
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.datatypes.labelmap.voxels import blocks, prepare
@@ -20,6 +22,7 @@ from dvid_es.projections import catalog, versioned
 from dvid_es.projections.store import LmdbTxn, Store
 from dvid_es.replay.digest import digests
 from dvid_es.replay.rebuild import build
+from dvid_es.replay.verify import Difference, verify
 from dvid_es.settings import Settings
 from dvid_es.versions import Version
 from tests.datatypes.labelmap import voxel_oracle as oracle
@@ -263,7 +266,7 @@ def test_lower_scales_follow_from_partial_changes_in_any_order(store: Store) -> 
                         assert (oracle.decoded(found) == cube).all()
 
 
-def test_rows_rebuilt_from_the_log_are_the_same_bytes(run_server: Any, tmp_path: Path) -> None:
+def test_rows_rebuilt_from_the_log_are_the_same(run_server: Any, tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "data", admin_token="secret")
     with run_server(settings) as live:
         root = live.new_repo()
@@ -280,12 +283,12 @@ def test_rows_rebuilt_from_the_log_are_the_same_bytes(run_server: Any, tmp_path:
         live.ok("POST", f"{child.node}/ingest-supervoxels", body, scale=1)
         live.ok("POST", f"{child.node}/extents", b'{"MinPoint":[0,0,0],"MaxPoint":[9,9,9]}')
         live.ok("POST", f"{child.node}/resolution", b"[4, 4, 40]")
-        names = dict(LABELMAP.projections)
-        expected = digests(live.engine.store, names)
+        kinds = row_kinds()
+        expected = digests(live.engine.store, kinds)
         build(tmp_path / "again", live.engine.streams.all(), make_projector())
         again = Store(tmp_path / "again")
         try:
-            assert digests(again, names) == expected
+            assert digests(again, kinds) == expected
         finally:
             again.close()
         assert {part.kind for part in expected if part.instance} >= {64, 65, 66, 67, 68}
@@ -294,6 +297,48 @@ def test_rows_rebuilt_from_the_log_are_the_same_bytes(run_server: Any, tmp_path:
     with run_server(settings) as live:
         shown = Segmentation(live, root).read(volume.shape)
         assert (shown == expected_volume).all(), "the same after a restart"
+
+
+def test_verify_compares_what_blocks_hold_and_not_how_they_were_compressed(
+    live: Any, tmp_path: Path
+) -> None:
+    root = live.new_repo()
+    live.new_instance(root, "labelmap", "seg", BlockSize="32,32,32", MaxDownresLevel="2")
+    Segmentation(live, root).post(oracle.cells((64, 64, 96), 20, seed=4))
+    engine = live.engine
+    prefix = catalog.instance_key(1, blocks.BLOCKS)
+    with engine.store.read(root) as txn:
+        rows = [(k, v) for k, v in txn.scan(prefix + b"\1", prefix + b"\2") if v[2] == 2]
+    assert rows
+    changed = [(key, otherwise_compressed(value)) for key, value in rows]
+    assert all(ours != theirs for (_, ours), (_, theirs) in zip(rows, changed, strict=True))
+
+    def compared(folder: str) -> list[Difference]:
+        streams = engine.streams.all()
+        return verify(
+            engine.store, streams, engine.projector, row_kinds(), tmp_path / folder
+        ).differences
+
+    write(engine.store, root, changed)
+    assert compared("same") == []
+    key, value = rows[0]
+    damaged = value[:-9] + bytes([value[-9] ^ 4]) + value[-8:]
+    write(engine.store, root, [(key, damaged)])
+    assert [found.key for found in compared("damaged")] == [key.hex()]
+
+
+def otherwise_compressed(value: bytes) -> bytes:
+    block = storedblock.load(value[1:])
+    prefix = 16 + 8 * int.from_bytes(block[12:16], "little")
+    slow = zlib.compressobj(9, wbits=-15)
+    return value[: 1 + 16 + prefix] + slow.compress(block[prefix:]) + slow.flush()
+
+
+def write(store: Store, root: str, rows: list[tuple[bytes, bytes]]) -> None:
+    with store.write() as batch:
+        txn = batch.scope(root, None, None)
+        for key, value in rows:
+            txn.put(key, value)
 
 
 def test_a_request_whose_blocks_are_too_large_in_all_is_refused(
