@@ -19,10 +19,10 @@ from dvid_es.datatypes.labelmap.bodies import counters
 from dvid_es.datatypes.labelmap.bodies.commands_labels import ReserveLabels
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import ingest, prepare
-from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
+from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest
 
 TRIES = 16

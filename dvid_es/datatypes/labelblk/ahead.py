@@ -9,11 +9,11 @@ from dvid_es.datatypes.labelblk import coarser
 from dvid_es.datatypes.labelblk.following import UNVERSIONED, listeners
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import downres
-from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelmap.voxels.downres import Coords
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import VersionConflict
 from dvid_es.events import Bulk
+from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest
 from dvid_es.projections.catalog import Instance
 

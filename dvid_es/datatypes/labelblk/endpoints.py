@@ -14,12 +14,12 @@ from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from dvid_es.datatypes.labelmap.voxels import endpoints_slices, ingest, prepare
 from dvid_es.datatypes.labelmap.voxels import requests as parse
-from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import Bulk
 from dvid_es.geometry import Box
+from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest, empty
 
 Handler = Callable[[NodeRequest], Any]

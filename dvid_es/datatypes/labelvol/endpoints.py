@@ -22,10 +22,10 @@ from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.sparse import endpoints as endpoints_sparse
 from dvid_es.datatypes.labelmap.voxels import blocks, prepare
 from dvid_es.datatypes.labelmap.voxels import requests as parse
-from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelvol.commands import DeleteArea, Resync, find_area
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.geometry import Triple
+from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest, empty, octets, raw_json
 from dvid_es.http.wire import parse_point
 from dvid_es.projections.catalog import Instance

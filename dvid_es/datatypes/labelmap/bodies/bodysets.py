@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from dvid_es.datatypes.labelmap.bodies import bodyrow
 from dvid_es.datatypes.labelmap.bodies.bodyrow import NO_LABELS, Base, Body
 from dvid_es.datatypes.labelmap.bodies.labelsets import member, union, without
-from dvid_es.datatypes.labelmap.temporal import make_keys, put_many, read_many
 from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.temporal import make_keys, put_many, read_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View, row_suffix
 

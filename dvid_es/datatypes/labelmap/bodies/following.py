@@ -9,9 +9,9 @@ from dvid_es.datatypes.labelmap.indices import overrides
 from dvid_es.datatypes.labelmap.indices.cache import note_change
 from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
-from dvid_es.datatypes.labelmap.temporal import put_many
 from dvid_es.events import Record
 from dvid_es.projections import versioned
+from dvid_es.projections.temporal import put_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View
 

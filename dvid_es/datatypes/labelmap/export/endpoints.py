@@ -18,9 +18,9 @@ from dvid_es.datatypes.labelmap.export.nanovdb import LAYOUTS, NAME_BYTES
 from dvid_es.datatypes.labelmap.export.precomputed import Level, levels_of
 from dvid_es.datatypes.labelmap.export.source import Source
 from dvid_es.datatypes.labelmap.instance_settings import MAX_SCALE
-from dvid_es.datatypes.labelmap.voxels.answers import send_whole
 from dvid_es.datatypes.labelmap.voxels.requests import parse_scale
 from dvid_es.errors import InvalidRequest, NotFound
+from dvid_es.http.answers import send_whole
 from dvid_es.http.jobs import accepted
 from dvid_es.http.node import NodeRequest
 from dvid_es.http.wire import parse_json_object

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from dvid_es.codecs import labelblock
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.precomputed.volume import Scale, scales_of
-from dvid_es.datatypes.labelmap.temporal import SIGN
 from dvid_es.datatypes.labelmap.voxels import blocks
 from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, mapping_for
 from dvid_es.engine import Engine
@@ -20,6 +19,7 @@ from dvid_es.geometry import Box, Triple
 from dvid_es.http.node import NodeRequest
 from dvid_es.projections.catalog import Instance, Repo
 from dvid_es.projections.store import LmdbTxn
+from dvid_es.projections.temporal import SIGN
 from dvid_es.streams import Stream
 from dvid_es.versions import View
 

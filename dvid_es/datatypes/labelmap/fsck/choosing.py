@@ -11,11 +11,11 @@ from dvid_es.datatypes.labelmap.indices import overrides
 from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from dvid_es.datatypes.labelmap.mapping.overlay import JOURNAL
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
-from dvid_es.datatypes.labelmap.temporal import SIGN
 from dvid_es.datatypes.labelmap.voxels import blocks
 from dvid_es.geometry import Box
 from dvid_es.projections.catalog import instance_key
 from dvid_es.projections.store import LmdbTxn
+from dvid_es.projections.temporal import SIGN
 from dvid_es.replay.repair import Choose, Range
 from dvid_es.versions import split_suffix
 

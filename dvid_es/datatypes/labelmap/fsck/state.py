@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.export.source import Source
-from dvid_es.datatypes.labelmap.temporal import SIGN
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.temporal import SIGN
 from dvid_es.projections.versioned import SUFFIX_BYTES
 
 Coords = NDArray[np.int32]

@@ -8,10 +8,10 @@ one supervoxel into two bodies, with different counts, and gets back what it pos
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.datatypes.labelmap.temporal import make_keys, put_many, read_many
 from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.temporal import make_keys, put_many, read_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View
 

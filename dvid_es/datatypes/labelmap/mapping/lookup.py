@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from dvid_es.datatypes.labelmap.mapping import kernels
 from dvid_es.datatypes.labelmap.mapping import runs as mapruns
 from dvid_es.datatypes.labelmap.mapping.overlay import JOURNAL, bounds_of, open_runs, overlay_of
-from dvid_es.datatypes.labelmap.temporal import make_keys, put_many
 from dvid_es.errors import VersionConflict
 from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import checkpoint, instance_key
+from dvid_es.projections.temporal import make_keys, put_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View, row_suffix, split_suffix
 

@@ -20,14 +20,14 @@ from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.sparse import volumes as sparse
 from dvid_es.datatypes.labelmap.sparse.volumes import Plan
 from dvid_es.datatypes.labelmap.voxels import blocks
-from dvid_es.datatypes.labelmap.voxels.answers import (
+from dvid_es.datatypes.labelmap.voxels.requests import need_words, parse_scale
+from dvid_es.errors import InvalidRequest, NotFound
+from dvid_es.http.answers import (
     Buffer,
     in_threads,
     send_whole,
     spans,
 )
-from dvid_es.datatypes.labelmap.voxels.requests import need_words, parse_scale
-from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.http.budget import Share
 from dvid_es.http.node import NodeRequest, octets, raw_json
 from dvid_es.http.wire import parse_point

@@ -23,10 +23,10 @@ from dvid_es.datatypes.labelmap.splits.commands import (
 )
 from dvid_es.datatypes.labelmap.splits.splitting import Found, Outdated, Parts, Rewriter, Runs
 from dvid_es.datatypes.labelmap.voxels import ingest, prepare
-from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
+from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest, raw_json
 from dvid_es.http.wire import parse_unsigned
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
-from dvid_es.datatypes.labelmap.temporal import big_endian, make_keys, put_many
 from dvid_es.events import Record
 from dvid_es.projections import versioned
+from dvid_es.projections.temporal import big_endian, make_keys, put_many
 from dvid_es.projections.txn import WriteTxn
 
 Labels = NDArray[np.uint64]

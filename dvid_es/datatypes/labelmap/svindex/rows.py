@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from dvid_es.datatypes.labelmap.svindex import kernels as voxels
 from dvid_es.datatypes.labelmap.svindex import merged as svmerged
 from dvid_es.datatypes.labelmap.svindex import posted_counts, regionrows
-from dvid_es.datatypes.labelmap.temporal import SIGN, big_endian, make_keys, put_many, read_many
 from dvid_es.events import Record
 from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.temporal import SIGN, big_endian, make_keys, put_many, read_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View
 

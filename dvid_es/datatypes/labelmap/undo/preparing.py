@@ -13,10 +13,10 @@ from dvid_es.datatypes.labelmap.undo import dependents
 from dvid_es.datatypes.labelmap.undo.commands import Made
 from dvid_es.datatypes.labelmap.undo.target import Target
 from dvid_es.datatypes.labelmap.voxels import blocks, ingest, prepare
-from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
+from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest
 from dvid_es.logs.base import Packs
 from dvid_es.projections import versioned

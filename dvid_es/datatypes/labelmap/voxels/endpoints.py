@@ -12,7 +12,11 @@ from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import blocks, ingest
 from dvid_es.datatypes.labelmap.voxels import reads as reads_voxels
 from dvid_es.datatypes.labelmap.voxels import requests as parse
-from dvid_es.datatypes.labelmap.voxels.answers import (
+from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, PointRead
+from dvid_es.datatypes.labelmap.voxels.volumes import VolumeAnswer
+from dvid_es.errors import InvalidRequest
+from dvid_es.geometry import Box
+from dvid_es.http.answers import (
     AHEAD,
     Part,
     in_threads,
@@ -20,10 +24,6 @@ from dvid_es.datatypes.labelmap.voxels.answers import (
     send_whole,
     spans,
 )
-from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, PointRead
-from dvid_es.datatypes.labelmap.voxels.volumes import VolumeAnswer
-from dvid_es.errors import InvalidRequest
-from dvid_es.geometry import Box
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
 
 DECODED_BLOCKS = 8

@@ -13,9 +13,9 @@ from dvid_es.datatypes.labelmap.sparse import proximity
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from dvid_es.datatypes.labelmap.voxels import requests as parse
 from dvid_es.datatypes.labelmap.voxels import slices
-from dvid_es.datatypes.labelmap.voxels.answers import T, in_threads, spans
 from dvid_es.datatypes.labelmap.voxels.slices import Slice
 from dvid_es.errors import InvalidRequest, NotFound
+from dvid_es.http.answers import T, in_threads, spans
 from dvid_es.http.node import NodeRequest, raw_json
 
 _USAGE = "must be followed by shape/size/offset"

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import blocks, downres, prepare
-from dvid_es.datatypes.labelmap.voxels.answers import in_threads, spans
 from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import VersionConflict
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
 from dvid_es.geometry import Box, Triple
+from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest
 from dvid_es.logs.base import Packs
 

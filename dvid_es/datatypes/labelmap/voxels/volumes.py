@@ -19,9 +19,9 @@ from dvid_es.codecs.spliced import (
     lz4_part,
     lz4_part_of,
 )
-from dvid_es.datatypes.labelmap.voxels.answers import AHEAD, Buffer, Joiner, Lent, Part, Plain
 from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, Loaded, compressed, segmented
 from dvid_es.geometry import Box
+from dvid_es.http.answers import AHEAD, Buffer, Joiner, Lent, Part, Plain
 
 SMALL_BYTES = 4 << 20
 """Voxels of up to so many bytes are answered whole."""
