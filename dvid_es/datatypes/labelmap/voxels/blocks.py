@@ -1,6 +1,5 @@
 """The rows of blocks: at each scale and coordinate a stored block, or where it lies in the packs."""
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,10 +10,18 @@ from dvid_es.codecs.downres import downres_block
 from dvid_es.errors import CorruptStore, VersionConflict
 from dvid_es.events import Bulk, Record
 from dvid_es.geometry import Box, Triple
-from dvid_es.ids import PackRef
 from dvid_es.projections import versioned
+from dvid_es.projections.blockrows import (
+    PACKED,
+    all_coords,
+    coord_key,
+    pack_value,
+    unpack_value,
+    unpack_values,
+    walk_box,
+)
 from dvid_es.projections.catalog import instance_key
-from dvid_es.projections.temporal import SIGN, big_endian, make_keys, put_many, read_many
+from dvid_es.projections.temporal import big_endian, make_keys, put_many, read_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View
 
@@ -23,35 +30,15 @@ Coords = NDArray[np.int32]
 BLOCKS = 64
 """Kind of these rows."""
 
-INLINE = 0
-PACKED = 1
-
 COORD_MAX = (1 << 20) - 1
 """Largest block coordinate, either sign: what DVID's label indices can name."""
 
-_REF = struct.Struct(">IQII16s")
-_make_ref = PackRef._make
-_COORD = struct.Struct(">3I")
 _OCTANTS = np.array([(i >> 2, i >> 1 & 1, i & 1) for i in range(8)], np.int32)
 _FEW = 32
 """For so many blocks or fewer, numpy takes longer to begin than Python to finish."""
 
 _DIRECT_MAX = 2048
 """Boxes of up to so many blocks are looked up one by one, larger ones are walked."""
-
-
-def pack_value(block: Bulk) -> bytes:
-    """Return the value of a row."""
-    if isinstance(block, PackRef):
-        return bytes((PACKED,)) + _REF.pack(*block)
-    return b"\0" + block
-
-
-def unpack_value(value: bytes) -> Bulk:
-    """Return the stored block of a row, or where it lies."""
-    if value[0] == PACKED:
-        return _make_ref(_REF.unpack_from(value, 1))
-    return value[1:]
 
 
 def content(value: bytes) -> bytes:
@@ -109,11 +96,7 @@ def find_list(
             _read_lower(txn, key, (z, y, x), view)
             for key, (z, y, x) in zip(row_keys, places, strict=True)
         ]
-    unpack, make = _REF.unpack_from, _make_ref
-    return [
-        None if value is None else make(unpack(value, 1)) if value[0] == PACKED else value[1:]
-        for value in read_many(txn, row_keys, view)
-    ]
+    return unpack_values(read_many(txn, row_keys, view))
 
 
 def _read_lower(txn: ReadTxn, key: bytes, block_zyx: Triple, view: View) -> Bulk | None:
@@ -165,61 +148,24 @@ def _find_few(
     txn: ReadTxn, instance_id: int, scale: int, box: Box, view: View
 ) -> tuple[Coords, list[Bulk]]:
     prefix = instance_key(instance_id, BLOCKS) + bytes((scale,))
-    pack = _COORD.pack
     points = list(box.points())
-    row_keys = [prefix + pack(z + SIGN, y + SIGN, x + SIGN) for z, y, x in points]
+    row_keys = [prefix + coord_key(point) for point in points]
     values = read_many(txn, row_keys, view)
     there = [place for place, value in enumerate(values) if value is not None]
     coords = np.array([points[place] for place in there], np.int32).reshape(-1, 3)
     return coords, [unpack_value(values[place]) for place in there]  # type: ignore[arg-type]
 
 
-def all_coords(box: Box) -> Coords:
-    """Return all coordinates of a box as int32[n, 3], Z slowest."""
-    sides = [np.arange(a, b, dtype=np.int32) for a, b in zip(*box, strict=True)]
-    return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
-
-
 def _walk_box(txn: ReadTxn, prefix: bytes, box: Box, view: View) -> tuple[Coords, list[Bulk]]:
-    """Seek from block to block, leaping over what is outside of the box or not there."""
-    coords: list[Triple] = []
-    blocks: list[Bulk] = []
-    wanted: Triple | None = box.start_zyx
-    while wanted is not None:
-        z, y, x = wanted
-        key = prefix + _COORD.pack(z + SIGN, y + SIGN, x + SIGN)
-        if prefix[5] and not view.linear:
-            block = _read_lower(txn, key, wanted, view)
-        else:
-            value = versioned.read(txn, key, view)
-            block = None if value is None else unpack_value(value)
-        if block is not None:
-            coords.append(wanted)
-            blocks.append(block)
-            wanted = _first_inside(box, (z, y, x + 1))
-            continue
-        found = txn.seek(key + b"\xff" * 12)
-        if found is None or not found[0].startswith(prefix):
-            break
-        z, y, x = (value - SIGN for value in _COORD.unpack_from(found[0], len(prefix)))
-        wanted = _first_inside(box, (z, y, x))
-    return np.array(coords, np.int32).reshape(-1, 3), blocks
+    lower = prefix[5] and not view.linear
 
+    def read(key: bytes, block_zyx: Triple) -> Bulk | None:
+        if lower:
+            return _read_lower(txn, key, block_zyx, view)
+        value = versioned.read(txn, key, view)
+        return None if value is None else unpack_value(value)
 
-def _first_inside(box: Box, at: Triple) -> Triple | None:
-    """Return the first coordinate of the box at or after `at` in order of keys, or None."""
-    (z0, y0, x0), (z1, y1, x1) = box
-    z, y, x = at
-    if z < z0:
-        return z0, y0, x0
-    if y < y0:
-        y, x = y0, x0
-    x = max(x, x0)
-    if x >= x1:
-        y, x = y + 1, x0
-    if y >= y1:
-        z, y, x = z + 1, y0, x0
-    return (z, y, x) if z < z1 else None
+    return walk_box(txn, prefix, box, read)
 
 
 def put_blocks(
