@@ -25,6 +25,7 @@ from dvid_es.http.answers import (
     spans,
 )
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
+from dvid_es.http.wire import parse_point
 
 DECODED_BLOCKS = 8
 """Blocks of one part of a stream in another form than the stored one."""
@@ -232,7 +233,7 @@ get_blocks.throttled = get_blocks.quick = True  # type: ignore[attr-defined]
 async def get_label(request: NodeRequest) -> Any:
     """Answer the label of one voxel."""
     words = parse.need_words(request, 1, f"{request.path} needs a point, such as 10_20_30")
-    x, y, z = parse.parse_point(words[0], "point")
+    x, y, z = parse_point(words[0], "point")
     points = np.array([[z, y, x]], np.int64)
     labels = await _labels(request, points)
     return raw_json(f'{{"Label": {int(labels[0])}}}')
