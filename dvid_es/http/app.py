@@ -6,10 +6,9 @@ datatype's own table. Sanic's routing is not used beyond that.
 
 import asyncio
 import contextlib
-import inspect
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
 
 from sanic import Request, Sanic
@@ -88,11 +87,10 @@ class Server:
         self.static = StaticFiles(settings)
         self.block_list = load_block_list(settings.block_list_file)
         tables = [server_routes, common_routes, *(one.endpoints for one in datatypes.values())]
+        handlers = [one for table in tables for one in table.items()]
         self._quick_words = {
-            key.partition(" ")[2]
-            for table in tables
-            for key, handler in table.items()
-            if getattr(handler, "quick", False)
+            kind: {key.partition(" ")[2] for key, one in handlers if getattr(one, kind, False)}
+            for kind in ("quick", "quick_write")
         }
 
     def cors_headers(self, raw: Request) -> dict[str, str]:
@@ -104,17 +102,25 @@ class Server:
         method = raw.method
         path, _, query = origin_form(raw.raw_url.decode("latin-1")).partition("?")
         request = NodeRequest(self, raw, method, path)
+        return await self._counted(request, path, self._looked_at(request, path, query))
+
+    async def _looked_at(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
+        if query:
+            request.args = parse_query(query)
+        request.path = decode_path(path)
+        return self._at_once(request, path, query) or await self._answer(request)
+
+    async def _counted(
+        self, request: NodeRequest, path: str, answer: Awaitable[HTTPResponse | None]
+    ) -> HTTPResponse | None:
+        """Await an answer, make one of what is raised, end the transaction, and count."""
+        method = request.method
         monitor = self.monitor
         monitor.active += 1
         activity = self.engine.activity
         started = monitor.now() if path in SILENT or activity is not None else 0.0
         try:
-            if query:
-                request.args = parse_query(query)
-            request.path = decode_path(path)
-            response = self._at_once(request, path, query)
-            if response is None:
-                response = await self._answer(request)
+            response = await answer
         except DryRun as dry:
             response = _dry_run_response(dry)
         except DvidError as problem:
@@ -175,7 +181,7 @@ class Server:
             return None  # the long way tells of it
         path, _, query = head.target.partition("?")
         parts = path.split("/", 6)
-        if (parts[5] if len(parts) > 5 else path[1:]) not in self._quick_words:
+        if (parts[5] if len(parts) > 5 else path[1:]) not in self._quick_words["quick"]:
             return None
         request = NodeRequest(self, head, head.method, path)
         try:
@@ -203,6 +209,31 @@ class Server:
         self.monitor.bytes_out += len(response.body or b"")
         response.headers.update(request.common_headers())
         return response
+
+    def write_quickly(self, head: Head) -> Coroutine[Any, Any, HTTPResponse | None] | None:
+        """Return the answer of a small write to come; None if it must go the long way."""
+        if self.engine.activity is not None or self.block_list is not NOBODY:
+            return None
+        path, _, query = head.target.partition("?")
+        parts = path.split("/", 6)
+        if len(parts) < 6 or parts[5] not in self._quick_words["quick_write"] or "//" in path:
+            return None
+        request = NodeRequest(self, head, head.method, path)
+        try:
+            if query:
+                request.args = parse_query(query)
+                if "min_seq" in request.args or "throttle" in request.args:
+                    return None
+            request.path = decode_path(path)
+            if self._at_once(request, path, query) is not None:
+                return None
+            handler = self._find(request)
+        except Exception:
+            return None  # the long way comes to it again, and says what it is
+        if not getattr(handler, "quick_write", False):
+            return None
+        request.body = head.body
+        return self._counted(request, path, _called(handler, request))
 
     def _at_once(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
         """Answer what needs no handler: paths to clean, blocked clients, OPTIONS."""
@@ -254,12 +285,8 @@ class Server:
                 request.body = raw.body
         if getattr(handler, "throttled", False) and request.args.get("throttle") in ("on", "true"):
             with self.monitor.throttle():
-                response = handler(request)
-                return await response if inspect.isawaitable(response) else response
-        response = handler(request)
-        if response is None or isinstance(response, HTTPResponse):
-            return response
-        return await response
+                return await _called(handler, request)
+        return await _called(handler, request)
 
     async def _wait(self, request: NodeRequest) -> None:
         """Wait for the sequence that `min_seq` asks for, in the repository of the path."""
@@ -396,6 +423,13 @@ class Server:
 
 
 _NoRoute = NotFound(PAGE_NOT_FOUND)
+
+
+async def _called(handler: Handler, request: NodeRequest) -> HTTPResponse | None:
+    response = handler(request)
+    if response is None or isinstance(response, HTTPResponse):
+        return response
+    return await response
 
 
 def _announces_body(raw: Request) -> bool:

@@ -1,16 +1,23 @@
-"""A short way for small reads: one packet in, one answer out, without a task and without Sanic's objects.
+"""A short way for small requests: one packet in, one answer out, without Sanic's objects.
 
-Sanic takes some 30 us for a request, as long as DVID takes for all of it. So a connection that waits
-for its next request looks at what comes. If that is one whole, plain GET or HEAD, and its handler is
-marked `quick`, the answer is made and written at once. Whatever else it is, or comes to, is handed to
-Sanic as it came: the long way is the only one that refuses, streams, waits or closes.
+Sanic takes some 30 us for a request, 60 with a body, as long as DVID takes for all of it. So a connection
+that waits for its next request looks at what comes.
 
-A `quick` handler is a plain function that changes nothing and takes less than a millisecond. If it returns
-an awaitable or raises, it is called again on the long way.
+- If that is one whole, plain GET or HEAD, and its handler is marked `quick`, the answer is made and
+  written at once. Such a handler is a plain function that changes nothing and takes less than a
+  millisecond. If it returns an awaitable or raises, it is called again on the long way.
+- If it is one whole, plain POST, and its handler is marked `quick_write`, the handler runs in a task of
+  its own, once, and whatever comes of it is the answer. Such a handler looks at nothing of what came but
+  headers and body, and answers in one piece. What the client sends meanwhile waits.
+
+Whatever else it is, or comes to, is handed to Sanic as it came.
 """
 
+import asyncio
+import logging
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sanic.compat import Header
 from sanic.exceptions import BadRequest
@@ -25,30 +32,45 @@ from dvid_es.http.headers import encoded_head
 if TYPE_CHECKING:
     from dvid_es.http.app import Server
 
+logger = logging.getLogger(__name__)
+
 HEAD_BYTES_MAX = 8192
+BODY_BYTES_MAX = 65536
+WAITING_BYTES_MAX = 1 << 20
+"""So much is taken from a client that sends on while a write is under way; then it waits as well."""
+
 KNOWN_MAX = 512
 """Blocks of header lines that are remembered: a client sends the same ones with every request."""
 
 # Fewer characters than the guard lets through: none that any reader of URLs stumbles over.
-_LINE = re.compile(rb"(GET|HEAD) (/[A-Za-z0-9._~:/?&=,;@!$'()*+%-]*+) HTTP/1\.1")
-_LONG_WAY = frozenset({"content-length", "transfer-encoding", "expect", "upgrade", "trailer", "te"})
+_LINE = re.compile(rb"(GET|HEAD|POST) (/[A-Za-z0-9._~:/?&=,;@!$'()*+%-]*+) HTTP/1\.1")
+_LONG_WAY = frozenset({"transfer-encoding", "expect", "upgrade", "trailer", "te"})
 
 
 class Head:
-    """What a quick handler may look at of a request; anything else leads to the long way."""
+    """What came, as far as quick handlers may look at it; anything else leads to the long way."""
 
-    __slots__ = ("conn_info", "headers", "method", "target")
+    __slots__ = ("body", "conn_info", "headers", "method", "target")
+
+    stream = None
+    """Nothing is to be received any more."""
 
     def __init__(
-        self, method: str, target: str, headers: Header, conn_info: ConnInfo | None
+        self,
+        method: str,
+        target: str,
+        headers: Header,
+        conn_info: ConnInfo | None,
+        body: bytes = b"",
     ) -> None:
-        """Keep the parts of a head that was read whole."""
+        """Keep the parts of a request that was read whole."""
         self.method = method
         self.target = target
         """Path and query, as they came."""
         self.headers = headers
         """Shared by requests with the same lines: not to be changed."""
         self.conn_info = conn_info
+        self.body = body
 
     @property
     def ip(self) -> str:
@@ -56,7 +78,15 @@ class Head:
         return self.conn_info.client_ip if self.conn_info else ""
 
 
-def plain_headers(block: bytes) -> Header | None:
+class Lines(NamedTuple):
+    """Header lines that need no more than an answer."""
+
+    headers: Header
+    body_bytes: int
+    """Of the body that follows; -1 if they announce none."""
+
+
+def plain_headers(block: bytes) -> Lines | None:
     """Return the headers in the lines after the first, or None if these need more than an answer.
 
     Args:
@@ -69,13 +99,18 @@ def plain_headers(block: bytes) -> Header | None:
     except BadRequest:
         return None
     headers = []
+    body_bytes = -1
     for line in block[2:-4].decode(errors="surrogateescape").split("\r\n"):
         name, _, value = line.partition(":")
         name, value = name.lower(), value.lstrip()
         if name in _LONG_WAY or (name == "connection" and value.lower() != "keep-alive"):
             return None
+        if name == "content-length":
+            if body_bytes >= 0:
+                return None
+            body_bytes = int(value)
         headers.append((name, value))
-    return Header(headers)
+    return Lines(Header(headers), body_bytes)
 
 
 class Heads:
@@ -84,45 +119,50 @@ class Heads:
     def __init__(self, bytes_max: int) -> None:
         """Read heads of up to `bytes_max` bytes and of no more than what is plain."""
         self.bytes_max = min(bytes_max, HEAD_BYTES_MAX)
-        self._known: dict[bytes, Header | None] = {}
+        self._known: dict[bytes, Lines | None] = {}
 
     def read(self, data: bytes, conn_info: ConnInfo | None = None) -> Head | None:
-        """Return the head that `data` is, or None if it is anything else, or more, or less."""
-        if len(data) > self.bytes_max:
+        """Return the request that `data` is, or None if it is anything else, or more, or less."""
+        if len(data) > self.bytes_max + BODY_BYTES_MAX:
             return None
         end = data.find(b"\r\n")
         line = _LINE.fullmatch(data, 0, end)
         if line is None:
             return None
-        block = data[end:]
+        method = line[1].decode()
+        stop = data.find(b"\r\n\r\n", end) + 4 if method == "POST" else len(data)
+        if stop > self.bytes_max:
+            return None
+        block = data[end:stop]
         known = self._known
         if block in known:
-            headers = known[block]
+            lines = known[block]
         else:
-            headers = plain_headers(block)
+            lines = plain_headers(block)
             if len(known) >= KNOWN_MAX:
                 known.clear()
-            known[block] = headers
-        if headers is None:
+            known[block] = lines
+        # A body that is not here yet, or another request behind it, is for Sanic.
+        if lines is None or lines.body_bytes != (len(data) - stop if method == "POST" else -1):
             return None
-        return Head(line[1].decode(), line[2].decode(), headers, conn_info)
+        return Head(method, line[2].decode(), lines.headers, conn_info, data[stop:])
 
 
 def encoded(response: HTTPResponse, method: str) -> bytes:
     """Return an answer as Sanic writes it; its status is one that comes with a body."""
     body = response.body or b""
     headers = response.headers
-    if method == "GET" or "content-length" not in headers:
+    if method != "HEAD" or "content-length" not in headers:
         headers["content-length"] = len(body)
     headers["connection"] = "keep-alive"
     head = encoded_head(response)
-    return head + body if method == "GET" else head
+    return head if method == "HEAD" else head + body
 
 
 class QuickProtocol(WebSocketProtocol):
     """Sanic's protocol of one connection, with the short way in front."""
 
-    __slots__ = ("_heads", "_server")
+    __slots__ = ("_heads", "_later", "_server", "_writing")
 
     def __init__(self, **named: Any) -> None:
         """Set up as Sanic does; the application knows its server."""
@@ -130,9 +170,17 @@ class QuickProtocol(WebSocketProtocol):
         self._http = None  # until the connection's task begins
         self._server: Server = self.app.ctx.server
         self._heads: Heads = self.app.ctx.heads
+        self._writing: asyncio.Task[None] | None = None
+        self._later = b""
+        """What came while a write was under way."""
 
     def data_received(self, data: bytes) -> None:
         """Answer at once, or let Sanic do it."""
+        if self._writing is not None:
+            self._later += data
+            if len(self._later) >= WAITING_BYTES_MAX and self.transport is not None:
+                self.transport.pause_reading()
+            return
         transport, http = self.transport, self._http
         if (
             http is not None
@@ -143,12 +191,60 @@ class QuickProtocol(WebSocketProtocol):
             and self._can_write.is_set()
             and transport is not None
             and not transport.is_closing()
+            and (head := self._heads.read(data, self.conn_info)) is not None
         ):
-            head = self._heads.read(data, self.conn_info)
-            response = None if head is None else self._server.answer_quickly(head)
-            if head is not None and response is not None:
-                self._time = self.loop.time()  # when Sanic last heard of the client
-                self.state["requests_count"] += 1
-                transport.write(encoded(response, head.method))
-                return
+            if head.method == "POST":
+                answer = self._server.write_quickly(head)
+                if answer is not None:
+                    self._begin()
+                    self._writing = self.loop.create_task(self._write(answer))
+                    return
+            else:
+                response = self._server.answer_quickly(head)
+                if response is not None:
+                    self._begin()
+                    transport.write(encoded(response, head.method))
+                    return
         super().data_received(data)
+
+    def _begin(self) -> None:
+        self._time = self.loop.time()  # when Sanic last heard of the client
+        self.state["requests_count"] += 1
+
+    async def _write(self, answer: Coroutine[Any, Any, HTTPResponse | None]) -> None:
+        """Send the answer of a write when it is there, then look at what came meanwhile."""
+        try:
+            response = await answer
+            assert response is not None, "a quick write answers in one piece"
+            await self._can_write.wait()
+            transport = self.transport
+            if transport is None or transport.is_closing():
+                return
+            transport.write(encoded(response, "POST"))
+        except Exception:
+            logger.exception("a write ended without an answer")
+            self.close()
+            return
+        self._writing = None
+        self._time = self.loop.time()
+        later, self._later = self._later, b""
+        if len(later) >= WAITING_BYTES_MAX:
+            transport.resume_reading()
+        if later:
+            self.data_received(later)
+
+    def check_timeouts(self) -> None:
+        """Close what is idle too long: a connection with a write under way is not."""
+        if self._writing is not None:
+            self._time = self.loop.time()
+        super().check_timeouts()
+
+    def close_if_idle(self) -> bool:
+        """Close the connection unless a request is being answered; say whether."""
+        return self._writing is None and super().close_if_idle()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take back a write that has not begun: nobody waits for it."""
+        if self._writing is not None:
+            self._writing.cancel()
+        super().connection_lost(exc)

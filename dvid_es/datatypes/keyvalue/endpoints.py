@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Iterator
 
 from sanic.response import HTTPResponse
 
+from dvid_es.codecs import tar
 from dvid_es.datatypes.keyvalue.commands import (
     ANYTHING,
     DeleteKey,
@@ -19,7 +20,6 @@ from dvid_es.datatypes.keyvalue.formats import (
     json_pieces,
     key_list_pieces,
     protobuf_pieces,
-    tar_pieces,
 )
 from dvid_es.datatypes.keyvalue.reads import Pinned, find
 from dvid_es.datatypes.keyvalue.rows import bulk_length
@@ -140,6 +140,9 @@ async def post_key(request: NodeRequest) -> HTTPResponse:
     return empty()
 
 
+post_key.quick_write = True  # type: ignore[attr-defined]
+
+
 async def delete_key(request: NodeRequest) -> HTTPResponse:
     """DELETE key/<key>: from this version on there is no value under a key."""
     key = _key(request)
@@ -257,7 +260,7 @@ async def _send_pairs(
     if kind == "json":
         return await send_made(request, json_pieces(pairs), JSON)
     if kind == "tar":
-        return await send_made(request, tar_pieces(pairs), TAR)
+        return await send_made(request, tar.write(pairs), TAR)
     return await send_made(request, protobuf_pieces(pairs), OCTETS)
 
 

@@ -70,6 +70,9 @@ async def post_cleave(request: NodeRequest) -> Any:
     return raw_json(await request.write(Cleave(label, tuple(parse_labels(request.body)))))
 
 
+post_merge.quick_write = post_cleave.quick_write = True  # type: ignore[attr-defined]
+
+
 async def post_renumber(request: NodeRequest) -> Any:
     """Give bodies other labels: [new, old, new, old ...]."""
     labels = parse_labels(request.body)
