@@ -5,7 +5,17 @@ from dvid_es.datatypes.labelarray import LABELARRAY
 from dvid_es.datatypes.labelblk import LABELBLK
 from dvid_es.datatypes.labelmap import LABELMAP
 from dvid_es.datatypes.labelvol import LABELVOL
+from dvid_es.datatypes.roi import ROI
+from dvid_es.datatypes.tarsupervoxels import TARSUPERVOXELS
 from dvid_es.http.datatype import Datatype
 
 # Folds run in this order: labelmap's write the blocks, those of the other label types follow.
-DATATYPES: tuple[Datatype, ...] = (KEYVALUE, LABELMAP, LABELARRAY, LABELBLK, LABELVOL)
+DATATYPES: tuple[Datatype, ...] = (
+    KEYVALUE,
+    LABELMAP,
+    LABELARRAY,
+    LABELBLK,
+    LABELVOL,
+    ROI,
+    TARSUPERVOXELS,
+)

@@ -17,6 +17,9 @@ from dvid_es.versions import View
 Winner = Callable[[Sequence[Row]], Row]
 """Chooses among the rows of a `versioned.Conflict`: the first parent's."""
 
+ANY_TYPE = frozenset({"*"})
+"""A type may listen to any other: it takes no notice of those that it cannot use."""
+
 Handler = Callable[..., Any]
 """`async def handler(request: NodeRequest) -> HTTPResponse`, or the same without `async` when it
 takes less than a millisecond."""
@@ -65,7 +68,11 @@ class Datatype:
     values. None: a version merge of this type cannot be resolved."""
 
     syncs: frozenset[str] | None = None
-    """Names of the datatypes that it may listen to; None if it never listens."""
+    """Names of the datatypes that it may listen to, or `ANY_TYPE`; None if it never listens."""
+
+    supervoxels: Callable[[ReadTxn, Instance, View, int], Sequence[int]] | None = None
+    """The supervoxels of a body, ascending; none if there is no such body. For types that listen to this
+    one; None if it has no bodies made of supervoxels."""
 
     partner: Callable[[Instance, Instance], str] = lambda *_: ""
     """Says why an instance cannot listen to another one of these types; "" if it can."""

@@ -108,7 +108,7 @@ class SetSyncs:
 
     names: tuple[str, ...]
     allowed: frozenset[str]
-    """Names of the datatypes that it can listen to."""
+    """Names of the datatypes that it can listen to; "*" is any."""
 
     partner: Callable[[Instance, Instance], str] = lambda *_: ""
     """Says why it cannot listen to another one of these."""
@@ -137,7 +137,7 @@ class SetSyncs:
             )
         if partner.id == instance.id:
             raise InvalidRequest(f'data "{name}" cannot be synced with itself')
-        if partner.typename not in self.allowed:
+        if not self.allowed & {partner.typename, "*"}:
             raise InvalidRequest(
                 f'data "{instance.name}" of type {instance.typename} cannot be synced with'
                 f' "{name}" of type {partner.typename}, only with {", ".join(sorted(self.allowed))}'

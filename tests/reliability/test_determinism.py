@@ -12,6 +12,7 @@ import pytest
 
 from dvid_es.bootstrap import row_kinds
 from dvid_es.clock import FixedClock
+from dvid_es.codecs import tar
 from dvid_es.events import Record
 from dvid_es.projections.store import Store
 from dvid_es.projections.txn import WriteTxn
@@ -38,6 +39,7 @@ class History:
         self.kv = [live.new_instance(self.root, "keyvalue", "kv").rpartition("/")[2]]
         if self.voxels:
             live.new_instance(self.root, "labelmap", "seg", MaxDownresLevel="1")
+            live.new_instance(self.root, "tarsupervoxels", "meshes", Extension="drc")
         self.granted = 0
 
     def send(self, method: str, path: str, body: bytes | None = None, **more: object) -> int:
@@ -56,7 +58,7 @@ class History:
         node = f"/api/node/{dice.choice(self.versions)}"
         choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance]
         if self.voxels:
-            choices += [self.labels] * 6
+            choices += [self.labels] * 6 + [self.meshes] * 2
         dice.choice(choices)(node)
 
     def keyvalue(self, node: str) -> None:
@@ -125,6 +127,22 @@ class History:
             self.send("POST", f"{node}/seg/{dice.choice(('undo', 'redo'))}", mutation)
         else:
             self.send("POST", f"{node}/seg/nextlabel/{dice.randrange(1, 9)}")
+
+    def meshes(self, node: str) -> None:
+        dice = self.dice
+        kind, blob = dice.randrange(5), dice.randbytes(dice.choice((0, 3, 400, 3000)))
+        if kind == 0:
+            self.send("DELETE", f"{node}/meshes/supervoxel/{dice.randrange(1, 30)}")
+        elif kind == 1:
+            extension = json.dumps({"Extension": dice.choice(("drc", "obj"))}).encode()
+            self.send("POST", f"{node}/meshes/info", extension)
+        elif kind == 2:
+            self.send("POST", f"{node}/meshes/sync", b'{"sync":"seg"}')
+        elif kind == 3:
+            files = [(f"{dice.randrange(1, 30)}.drc", blob), ("7.drc", b"seven")]
+            self.send("POST", f"{node}/meshes/load", b"".join(tar.write(files)))
+        else:
+            self.send("POST", f"{node}/meshes/supervoxel/{dice.randrange(1, 30)}", blob)
 
 
 def write_histories(live: Live, count: int, steps: int, seed: int) -> None:

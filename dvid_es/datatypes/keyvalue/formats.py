@@ -1,18 +1,15 @@
-"""Many values in one answer: a JSON object, a tar file, or a protobuf message.
+"""Many values in one answer: a JSON object or a protobuf message (a tar file: `codecs/tar.py`).
 
 Each is an iterator of pieces over (key, value); a missing value is an empty one.
 Source: keyvalues and keyrangevalues in datatype/keyvalue/keyvalue.go (janelia-flyem/dvid).
 """
 
 import json
-import tarfile
 from collections.abc import Iterable, Iterator
 
 from dvid_es.codecs import gojson
 
 Pairs = Iterable[tuple[str, bytes]]
-
-TAR_BLOCK = 512
 
 
 def json_pieces(pairs: Pairs) -> Iterator[bytes]:
@@ -23,18 +20,6 @@ def json_pieces(pairs: Pairs) -> Iterator[bytes]:
         yield value or b"{}"
         before = b","
     yield b"{}" if before == b"{" else b"}"
-
-
-def tar_pieces(pairs: Pairs) -> Iterator[bytes]:
-    """Iterate over a tar file with one plain file for each key."""
-    for key, value in pairs:
-        info = tarfile.TarInfo(key)
-        info.mode = 0o755
-        info.size = len(value)
-        yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        yield value
-        yield bytes(-len(value) % TAR_BLOCK)
-    yield bytes(2 * TAR_BLOCK)
 
 
 def protobuf_pieces(pairs: Pairs) -> Iterator[bytes]:

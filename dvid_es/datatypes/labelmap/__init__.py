@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies import endpoints as endpoints_bodies
+from dvid_es.datatypes.labelmap.bodies.reads import supervoxels_of
 from dvid_es.datatypes.labelmap.export import endpoints as endpoints_export
 from dvid_es.datatypes.labelmap.fsck import endpoints as endpoints_fsck
 from dvid_es.datatypes.labelmap.precomputed import endpoints as endpoints_precomputed
@@ -44,6 +45,7 @@ LABELMAP = Datatype(
     extents=endpoints_settings.extents_info,
     reads=endpoints_voxels.READS | endpoints_fsck.READS | endpoints_export.READS,
     conflicts=merging.conflicts,
+    supervoxels=supervoxels_of,
     help="".join(
         Path(__file__).with_name(name).read_text()
         for name in ("HELP.txt", "HELP_BODIES.txt", "HELP_EXPORT.txt")

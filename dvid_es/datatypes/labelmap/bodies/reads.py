@@ -13,7 +13,7 @@ from dvid_es.datatypes.labelmap.mapping.lookup import Mapping
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.errors import InvalidRequest
 from dvid_es.projections import versioned
-from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.catalog import Instance, instance_key
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -198,3 +198,9 @@ def ordered_blocks(coords_zyx: Coords) -> Coords:
     coords_zyx = coords_zyx[order]
     first = np.append(True, (coords_zyx[1:] != coords_zyx[:-1]).any(axis=1))
     return coords_zyx[first]
+
+
+def supervoxels_of(txn: ReadTxn, instance: Instance, view: View, label: int) -> list[int]:
+    """Return the supervoxels of a body, ascending; none if there is no such body."""
+    found = BodyReads(txn, instance.id, view).chosen(label, False)
+    return [] if found is None else found[2].tolist()
