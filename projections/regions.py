@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import Bulk
 from dvid_es.geometry import Box, Triple
-from dvid_es.ids import PackRef
-from dvid_es.projections import versioned
+from dvid_es.projections import bulkrow, versioned
 from dvid_es.projections.catalog import Instance, instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
-from dvid_es.projections.versioned import Row
 from dvid_es.versions import View
 
 Spans = NDArray[np.int32]
@@ -28,10 +26,11 @@ Spans = NDArray[np.int32]
 SPANS = 112
 """Kind of the rows of spans."""
 
-_PACKED = b"\1"
-_INLINE = b"\0"
-_REF = struct.Struct(">IQQI16s")
+_HEAD = struct.Struct(">ii")
 _LOW = 1 << 31
+
+EMPTY_LAYERS = (_LOW - 1, -_LOW)
+"""First and last layer of a region without spans, as DVID shows them."""
 
 
 def sorted_spans(spans: NDArray[np.int64] | Spans) -> Spans:
@@ -55,13 +54,25 @@ def from_bytes(data: bytes) -> Spans:
 # -- rows ------------------------------------------------------------------------------------
 
 
-def put(txn: WriteTxn, instance: int, version: int, sequence: int, spans: Bulk | None) -> None:
-    """Make `spans` the whole region from an event on; None deletes it."""
-    value = versioned.TOMBSTONE
-    if isinstance(spans, PackRef):
-        value = _PACKED + _REF.pack(*spans)
-    elif spans is not None:
-        value = _INLINE + spans
+def put(
+    txn: WriteTxn,
+    instance: int,
+    version: int,
+    sequence: int,
+    spans: Bulk | None,
+    layers: tuple[int, int] = EMPTY_LAYERS,
+) -> None:
+    """Make `spans` the whole region from an event on; None deletes it.
+
+    Args:
+        txn: the state to change.
+        instance: number of the roi.
+        version: ordinal.
+        sequence: of the event.
+        spans: as `to_bytes` makes them.
+        layers: lowest and highest z of them.
+    """
+    value = versioned.TOMBSTONE if spans is None else _HEAD.pack(*layers) + bulkrow.encode(spans)
     versioned.put(txn, instance_key(instance, SPANS), version, sequence, value)
 
 
@@ -71,25 +82,30 @@ def read(txn: ReadTxn, instance: int, view: View) -> Spans:
     Where parents of a version merge hold different regions, these are the spans of all of them, as in
     DVID, which keeps each span under its own key.
     """
-    held = [from_bytes(txn.bulk(_bulk(row.value))) for row in _rows(txn, instance, view)]
+    values = _values(txn, instance, view)
+    bulks = [bulkrow.decode(value[_HEAD.size :]) for value in values]
+    held = [from_bytes(data) for data in txn.bulk_many(bulks)]
     if len(held) == 1:
         return held[0]
     return sorted_spans(np.concatenate([np.zeros((0, 4), np.int32), *held]))
 
 
-def _rows(txn: ReadTxn, instance: int, view: View) -> list[Row]:
-    """Return the rows that no other one supersedes, without tombstones."""
+def layers(txn: ReadTxn, instance: int, view: View) -> tuple[int, int]:
+    """Return the lowest and highest z of the spans that a view sees; `EMPTY_LAYERS` without any."""
+    found = [_HEAD.unpack_from(value) for value in _values(txn, instance, view)]
+    lowest = min((first for first, _ in found), default=EMPTY_LAYERS[0])
+    return lowest, max((last for _, last in found), default=EMPTY_LAYERS[1])
+
+
+def _values(txn: ReadTxn, instance: int, view: View) -> list[bytes]:
+    """Return the values of the rows that no other one supersedes, without tombstones."""
     seen = versioned.visible_rows(txn, instance_key(instance, SPANS), view)
     first = next(seen, None)
     if first is None:
         return []
     rows = [first] if first.version >= view.fork else [first, *seen]
     places = view.nearest([(row.version, row.sequence) for row in rows])
-    return [rows[place] for place in places if rows[place].value]
-
-
-def _bulk(value: bytes) -> Bulk:
-    return value[1:] if value[:1] == _INLINE else PackRef(*_REF.unpack_from(value, 1))
+    return [rows[place].value for place in places if rows[place].value]
 
 
 # -- looking up ------------------------------------------------------------------------------
@@ -137,7 +153,7 @@ class Region:
 
     spans: Spans
 
-    def layers(self, first: int, last: int) -> Spans:
+    def between(self, first: int, last: int) -> Spans:
         """Return the spans of the layers of blocks `first` to `last`, both inclusive."""
         start = np.searchsorted(self.spans[:, 0], first, side="left")
         return self.spans[start : np.searchsorted(self.spans[:, 0], last, side="right")]
@@ -157,7 +173,7 @@ class Region:
         """
         depth = self.block_zyx[0]
         first, last = box.start_zyx[0] // depth, (box.stop_zyx[0] - 1) // depth
-        return Blocks(self.layers(first, last))
+        return Blocks(self.between(first, last))
 
 
 def block_shape(instance: Instance) -> Triple:

@@ -59,6 +59,9 @@ class Datatype:
     reads: frozenset[str] = frozenset()
     """POST endpoints that change nothing, such as "POST query": allowed on locked versions."""
 
+    tagged: bool = True
+    """Whether its instances have the endpoint `tags`; all have tags, which info shows."""
+
     conflicts: Callable[[ReadTxn, Instance, View], Iterable[str]] | None = None
     """Names of the values that a view of a version merge cannot read, for people."""
 

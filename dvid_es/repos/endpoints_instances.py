@@ -57,15 +57,31 @@ def get_help(request: NodeRequest) -> HTTPResponse:
 
 def get_tags(request: NodeRequest) -> HTTPResponse:
     """GET tags: the same at every version."""
+    _need_tags(request)
     request.sequence = request.repo.sequence
     return json_answer({"Tags": sorted_by_bytes(request.instance.tags)})
 
 
 async def post_tags(request: NodeRequest) -> HTTPResponse:
     """POST tags[?replace=true]: add tags, or replace all of them."""
+    _need_tags(request)
     command = SetTags(tags=string_map(request.body), replace=request.flag("replace"))
     await request.write(command)
     return empty()
+
+
+def _need_tags(request: NodeRequest) -> None:
+    if not request.server.datatypes[request.instance.typename].tagged:
+        raise _no_endpoint(request)
+
+
+def _no_endpoint(request: NodeRequest) -> InvalidRequest:
+    """Return the error of an endpoint that the type of the instance does not have."""
+    instance = request.instance
+    return InvalidRequest(
+        f'Bad API call ({request.path}) for data "{instance.name}".'
+        f"  See API help at http://{request.raw.host}/api/help/{instance.typename}"
+    )
 
 
 async def post_sync(request: NodeRequest) -> HTTPResponse:
@@ -74,10 +90,7 @@ async def post_sync(request: NodeRequest) -> HTTPResponse:
     datatype = request.server.datatypes[instance.typename]
     allowed = datatype.syncs
     if allowed is None:
-        raise InvalidRequest(
-            f'Bad API call ({request.path}) for data "{instance.name}".'
-            f"  See API help at http://{request.raw.host}/api/help/{instance.typename}"
-        )
+        raise _no_endpoint(request)
     sync = Body(request.body).text("sync")
     if sync is None:
         raise InvalidRequest("Could not find 'sync' value in POSTed JSON to sync request.")
