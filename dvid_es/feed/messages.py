@@ -50,7 +50,9 @@ class Message(NamedTuple):
     """JSON, without line breaks."""
 
 
-def message_of(record: Record, repo: Repo, declared: Declared, fetch: Fetch) -> Message:
+def message_of(
+    record: Record, repo: Repo, declared: Declared, fetch: Fetch, longest: int = 0
+) -> Message:
     """Return what is sent of a record.
 
     Args:
@@ -58,6 +60,7 @@ def message_of(record: Record, repo: Repo, declared: Declared, fetch: Fetch) -> 
         repo: documents of the repository, at least as new.
         declared: by the datatypes.
         fetch: returns the bytes of a bulk value.
+        longest: if given, a longer text refers to the event, and does not hold it.
     """
     header, known = record.header, BY_CLASS[type(record.event)]
     labels = _labels(record.event, declared, fetch)
@@ -85,10 +88,15 @@ def message_of(record: Record, repo: Repo, declared: Declared, fetch: Fetch) -> 
     message["data"] = {
         name: plain(getattr(record.event, name)) for name in record.event.__struct_fields__
     }
+    text = msgspec.json.encode(message)
+    if longest and len(text) > longest:
+        short = {name: value for name, value in message.items() if name not in ("labels", "data")}
+        place = f"from={record.offset}&to={record.offset}"
+        text = msgspec.json.encode({**short, "dataref": f"/api/repo/{repo.root}/events?{place}"})
     listed = None if labels is None else frozenset(one for some in labels.values() for one in some)
     return Message(
         record.offset, known.name, header.instance, header.user, listed,
-        _boxes(record, repo, declared, fetch), msgspec.json.encode(message),
+        _boxes(record, repo, declared, fetch), text,
     )  # fmt: skip
 
 

@@ -40,6 +40,10 @@ _ATTRIBUTES: dict[str, Any] = {
     "mutationid": {"type": "integer", "minimum": 1_000_000_000},
     "user": {"type": "string"},
     "app": {"type": "string"},
+    "dataref": {
+        "type": "string",
+        "description": "Instead of `data`, on Kafka, where a message may be no longer: where to get it.",
+    },
     "labels": {
         "type": "object",
         "description": "Bodies and supervoxels that the event touches, by what happened to them.",
@@ -48,7 +52,7 @@ _ATTRIBUTES: dict[str, Any] = {
 }
 _ALWAYS = [
     "specversion", "id", "source", "type", "time", "datacontenttype", "sequence", "schema", "user",
-    "app", "data",
+    "app",
 ]  # fmt: skip
 
 
@@ -85,10 +89,22 @@ def asyncapi() -> dict[str, Any]:
                 "messages": {
                     one.name: {"$ref": f"#/components/messages/{one.name}"} for one in known
                 },
-            }
+            },
+            "kafka": {
+                "address": "{prefix}dvid_es-{root}-events",
+                "title": "A topic of Kafka, if the server is configured for one",
+                "parameters": {
+                    "prefix": {"description": "As the settings say."},
+                    "root": {"description": "UUID of the root version of the repository."},
+                },
+                "messages": {
+                    one.name: {"$ref": f"#/components/messages/{one.name}"} for one in known
+                },
+            },
         },
         "operations": {
             "follow": {"action": "send", "channel": {"$ref": "#/channels/events"}},
+            "publish": {"action": "send", "channel": {"$ref": "#/channels/kafka"}},
         },
         "components": {
             "messages": {
@@ -115,6 +131,7 @@ def _message(known: EventType) -> dict[str, Any]:
         "type": "object",
         "properties": {**attributes, "data": data},
         "required": _ALWAYS,
+        "oneOf": [{"required": ["data"]}, {"required": ["dataref"]}],
         "additionalProperties": False,
     }
 

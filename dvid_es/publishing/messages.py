@@ -4,13 +4,21 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
+from dvid_es.codecs import gojson
+from dvid_es.codecs.fnv import fnv1_128
 from dvid_es.events import Event, Record
 from dvid_es.feed.messages import Declared, Fetch, message_of
+from dvid_es.projections import blobs
 from dvid_es.projections.catalog import Repo
-from dvid_es.projections.txn import ReadTxn
+from dvid_es.projections.txn import ReadTxn, WriteTxn
 
 Classic = Callable[[Record, ReadTxn], Iterable[str]]
 """Returns the JSON texts that DVID sends for an event. Reads the state after it; pure."""
+
+MESSAGE_BYTES_MAX = 980 * 1024
+"""DVID's limit; Kafka's own, if nobody has changed it, is a little higher."""
 
 _NO_TOPIC = re.compile(r"[^A-Za-z0-9._\\-]")
 
@@ -18,6 +26,37 @@ _NO_TOPIC = re.compile(r"[^A-Za-z0-9._\\-]")
 def clean_topic(name: str) -> str:
     """Return a name that Kafka takes. Source: the topics of storage/kafka.go (janelia-flyem/dvid)."""
     return _NO_TOPIC.sub("-", name)
+
+
+def long_reference(text: str) -> str:
+    """Return the name of the blob that a text is if it is too long for a message; else nothing.
+
+    Source: the DataRef of cleaves in datatype/labelmap/mutate.go (janelia-flyem/dvid).
+    """
+    data = text.encode()
+    return blobs.reference_of(fnv1_128(data)) if len(data) > MESSAGE_BYTES_MAX else ""
+
+
+def keep_long(txn: WriteTxn, texts: Iterable[str]) -> str:
+    """Keep those texts as blobs that are too long for a message; return the name of the last one.
+
+    For folds of events that can become such messages: what is sent instead refers to the blob.
+    """
+    reference = ""
+    for text in texts:
+        if long_reference(text):
+            reference = blobs.put(txn, text.encode())
+    return reference
+
+
+def fitting(text: str) -> str:
+    """Return a JSON text, of a long one its short form: without its longest field, and with a DataRef."""
+    reference = long_reference(text)
+    if not reference:
+        return text
+    fields = msgspec.json.decode(text)
+    del fields[max(fields, key=lambda name: len(msgspec.json.encode(fields[name])))]
+    return gojson.dumps({**fields, "DataRef": reference}, sort_keys=True)
 
 
 class Classics(NamedTuple):
@@ -80,17 +119,17 @@ class Renderer(NamedTuple):
         found: list[Outgoing] = []
         if (classic := self.classics.of_repos.get(kind)) is not None:
             topic = self.topics.of_repo(repo.root)
-            found += [Outgoing(topic, key, text.encode()) for text in classic(record, txn)]
+            found += [Outgoing(topic, key, fitting(text).encode()) for text in classic(record, txn)]
         instance = repo.instances.get(record.header.instance)
         classic = self.classics.of_instances.get(kind)
         if instance is not None and classic is not None:
             topic = self.topics.of_instance(repo.root, instance.data_uuid)
-            found += [Outgoing(topic, key, text.encode()) for text in classic(record, txn)]
+            found += [Outgoing(topic, key, fitting(text).encode()) for text in classic(record, txn)]
         found.append(self._whole(record, repo, txn.bulk))
         return found
 
     def _whole(self, record: Record, repo: Repo, fetch: Fetch) -> Outgoing:
-        message = message_of(record, repo, self.declared, fetch)
+        message = message_of(record, repo, self.declared, fetch, MESSAGE_BYTES_MAX)
         attributes: dict[str, Any] = {
             "ce_specversion": "1.0",
             "ce_id": f"{repo.root}/{message.sequence}",

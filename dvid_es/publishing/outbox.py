@@ -20,6 +20,9 @@ from dvid_es.streams import Stream, Streams
 logger = logging.getLogger(__name__)
 
 EVENTS_PER_TURN = 200
+BYTES_PER_TURN = 4 << 20
+"""About so many bytes are sent at once, so that a slow connection gets on as well."""
+
 AGAIN_SECONDS = 2.0
 """After a failure; a new try by itself, without an event."""
 
@@ -108,27 +111,33 @@ class Outbox:
         start = self._places.all(stream.root).get(_NAME, -1) + 1
         if repo is None or start > repo.sequence:
             return False
-        stop = min(start + EVENTS_PER_TURN, repo.sequence + 1)
-        messages = self._rendered(stream, repo, start, stop)
+        messages, last = self._rendered(stream, repo, start)
         if self._sender is None:
             self._sender = self._connect()
         self._sender.send(messages)
-        self._places.set(stream.root, _NAME, stop - 1)
+        self._places.set(stream.root, _NAME, last)
         if self.problem:
             logger.warning("Kafka is back: sending goes on")
             self.problem = ""
         return True
 
-    def _rendered(self, stream: Stream, repo: Repo, start: int, stop: int) -> list[Outgoing]:
+    def _rendered(self, stream: Stream, repo: Repo, start: int) -> tuple[list[Outgoing], int]:
+        """Return the messages of some events, and the sequence of the last of these."""
+        stop = min(start + EVENTS_PER_TURN, repo.sequence + 1)
+        messages: list[Outgoing] = []
+        size, last = 0, start
         txn = self._store.begin_read(repo, stream.packs)
         try:
-            return [
-                message
-                for stored in stream.log.read(start, stop)
-                for message in self._renderer.messages(decode(*stored), txn, repo)
-            ]
+            for stored in stream.log.read(start, stop):
+                found = self._renderer.messages(decode(*stored), txn, repo)
+                messages += found
+                size += sum(len(one.value) for one in found)
+                last = stored.offset
+                if size >= BYTES_PER_TURN:
+                    break
         finally:
             self._store.finish_read(txn)
+        return messages, last
 
     def _give_up(self, problem: DvidError) -> None:
         if not self.problem:

@@ -11,6 +11,7 @@ from dvid_es.codecs.fnv import fnv1_128
 from dvid_es.commands import Context, Decision, Outcome
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.events import Bulk
+from dvid_es.projections.blobs import reference_of
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.repos.commands import check_there
 from dvid_es.repos.events import BlobStored
@@ -20,11 +21,6 @@ from dvid_es.repos.fold import blob_key, decode_bulk
 def digest_of(data: bytes) -> bytes:
     """Return the 16 bytes that name a blob."""
     return fnv1_128(data)
-
-
-def reference_of(digest: bytes) -> str:
-    """Return a hash as clients see it."""
-    return base64.urlsafe_b64encode(digest).decode()
 
 
 def parse_reference(text: str) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from math import inf
 from typing import Any
 
 from sanic.response import HTTPResponse
@@ -27,14 +28,15 @@ async def get_events(request: NodeRequest) -> HTTPResponse | None:
     """GET events?from=<sequence>&follow=true: the events of the log from a sequence on, as server-sent events.
 
     As lines of JSON with Accept: application/x-ndjson, or by WebSocket. Filters: instance=, type=, user=,
-    body=, box=. cursor=<name> begins behind what was acknowledged there.
+    body=, box=. cursor=<name> begins behind what was acknowledged there; to=<sequence> is the last one.
     """
     wanted = parse_filter(request.args, request.repo)
     feed = request.server.feed
     tail = feed.join(request.stream)
     try:
         start = _start(request, tail)
-        found = _messages(tail, start, wanted, request.flag("follow"))
+        last = parse_unsigned(request.args["to"], "to") if "to" in request.args else None
+        found = _messages(tail, start, wanted, request.flag("follow"), last)
         if request.raw.headers.get("upgrade", "").lower() == "websocket":
             await _send_frames(request, found)
         elif LINES in request.raw.headers.get("accept", ""):
@@ -68,18 +70,19 @@ def _start(request: NodeRequest, tail: Tail) -> int:
 
 
 async def _messages(
-    tail: Tail, start: int, wanted: Filter, follow: bool
+    tail: Tail, start: int, wanted: Filter, follow: bool, last: int | None
 ) -> AsyncIterator[list[Message]]:
     """Iterate over what is wanted of each piece of the log; an empty list is a sign of life."""
-    stop, now = tail.end, asyncio.get_running_loop().time
+    now = asyncio.get_running_loop().time
+    stop: float = inf if follow else tail.end
+    if last is not None:
+        stop = min(stop, last + 1)
     said = now()
-    while not tail.closing and (follow or start < stop):
+    while not tail.closing and start < stop:
         found = await tail.read(start)
         if found:
             start = found[-1].sequence + 1
-            if not follow:
-                found = [message for message in found if message.sequence < stop]
-            chosen = [message for message in found if wanted.wants(message)]
+            chosen = [one for one in found if one.sequence < stop and wanted.wants(one)]
         else:
             await tail.wait(start, HEARTBEAT_SECONDS)
             chosen = []

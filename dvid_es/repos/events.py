@@ -70,6 +70,9 @@ class VersionCreated(Event, frozen=True, kw_only=True):
     locked: bool = False
     """A tag is born committed."""
 
+    named: bool = False
+    """Whether its branch was asked for by name, be it that of its parent."""
+
 
 @event(11, "version.note-set")
 class VersionNoteSet(Event, frozen=True, kw_only=True):

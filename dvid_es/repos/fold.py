@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from dvid_es.codecs.gojson import rfc3339
 from dvid_es.events import Bulk, Event, Record
 from dvid_es.ids import PackRef
+from dvid_es.projections import labels
 from dvid_es.projections.catalog import (
     BLOB,
     Instance,
@@ -20,7 +21,9 @@ from dvid_es.projections.catalog import (
 )
 from dvid_es.projections.fold import Fold
 from dvid_es.projections.txn import WriteTxn
+from dvid_es.publishing.messages import keep_long
 from dvid_es.repos import events as e
+from dvid_es.repos import published
 from dvid_es.versions import Version
 
 _decode_bulk = msgspec.msgpack.Decoder(bytes | PackRef).decode
@@ -104,12 +107,14 @@ def version_created(txn: WriteTxn, record: Record) -> None:
     )
     put_version(txn, version)
     _touch(txn, record)
+    keep_long(txn, published.version(record, txn))
 
 
 def version_note_set(txn: WriteTxn, record: Record) -> None:
     """Replace a note."""
     facts: e.VersionNoteSet = record.event  # type: ignore[assignment]
     _change_version(txn, record, note=facts.note)
+    keep_long(txn, published.note(record, txn))
 
 
 def version_log_appended(txn: WriteTxn, record: Record) -> None:
@@ -117,6 +122,7 @@ def version_log_appended(txn: WriteTxn, record: Record) -> None:
     facts: e.VersionLogAppended = record.event  # type: ignore[assignment]
     version = txn.repo.graph.by_id[record.header.version]
     _change_version(txn, record, log=version.log + _timed(record, facts.lines))
+    keep_long(txn, published.log(record, txn))
 
 
 def version_committed(txn: WriteTxn, record: Record) -> None:
@@ -130,6 +136,7 @@ def version_committed(txn: WriteTxn, record: Record) -> None:
         note=version.note if facts.note is None else facts.note,
         log=version.log + _timed(record, facts.lines),
     )
+    keep_long(txn, published.commit(record, txn))
 
 
 def instance_created(txn: WriteTxn, record: Record) -> None:
@@ -161,6 +168,7 @@ def instance_syncs_set(txn: WriteTxn, record: Record) -> None:
     """Replace the syncs."""
     facts: e.InstanceSyncsSet = record.event  # type: ignore[assignment]
     _change_instance(txn, record, syncs=facts.syncs)
+    labels.syncs_set(txn, record)
     _touch(txn, record, log=txn.repo.document.log + _timed(record, (facts.line,)))
 
 

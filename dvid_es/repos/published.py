@@ -69,7 +69,7 @@ def version(record: Record, txn: ReadTxn) -> Iterator[str]:
         tag = event.branch.removeprefix(_TAG)
         note = f"Tag of version {parent.uuid} with {gojson.string(tag)}"
         yield _json("tag", **both, Branch=event.branch, Tag=tag, Note=note)
-    elif event.branch == parent.branch:
+    elif event.branch == parent.branch and not event.named:
         yield _json("newversion", **both, Note=event.note)
     else:
         yield _json("branch", **both, Branch=event.branch, Note=event.note)

@@ -124,6 +124,7 @@ class NewVersion:
             parents=(parent.id,),
             parent_bound=UNBOUNDED if self.at is None else self.at,
             note=self.note,
+            named=self.branch is not None,
         )
         return child_decision(created)
 

@@ -135,9 +135,24 @@ def test_what_is_sent_is_what_the_schema_says(live: Any, root: str) -> None:
     document = live.ok("GET", "/api/events/asyncapi").json()
     assert document["asyncapi"] == "3.0.0"
     assert document["channels"]["events"]["address"] == "/api/repo/{uuid}/events"
+    assert document["channels"]["kafka"]["address"] == "{prefix}dvid_es-{root}-events"
     assert {name: one["payload"] for name, one in document["components"]["messages"].items()} == (
         schema["$defs"]
     )
+
+
+def test_an_answer_ends_with_the_last_sequence_asked_for(live: Any, root: str) -> None:
+    found = all_of(live, root)
+    assert all_of(live, root, "from=3&to=3") == found[3:4]
+    assert all_of(live, root, "from=3&to=6&follow=true") == found[3:7]
+    assert all_of(live, root, f"to={len(found) + 10}") == found
+    assert all_of(live, root, "from=5&to=4") == []
+    follower = Follower(live, root, f"from={len(found)}&to={len(found) + 1}&follow=true")
+    for value in (b"1", b"2", b"3"):
+        live.ok("POST", f"/api/node/{child_of(live, root)}/kv/key/b", value)
+    assert [message["sequence"] for message in follower] == [len(found), len(found) + 1]
+    follower.close()
+    assert live.call("GET", f"/api/repo/{root}/events?to=x").status == 400
 
 
 def test_a_follower_hears_what_is_written_later(live: Any, root: str) -> None:

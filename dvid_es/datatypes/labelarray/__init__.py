@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dvid_es.datatypes.labelarray import endpoints, fold, maxlabel
+from dvid_es.datatypes.labelarray.published import PUBLISHED
 from dvid_es.datatypes.labelarray.reads import LabelReads
 from dvid_es.datatypes.labelarray.touched import PLACED, TABLES, TOUCHED
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
@@ -56,6 +57,7 @@ LABELARRAY = Datatype(
     syncs=frozenset(),
     touched=TOUCHED,
     placed=PLACED,
+    published=PUBLISHED,
     tables=TABLES,
     help=Path(__file__).with_name("HELP.txt").read_text(),
 )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dvid_es.datatypes.labelarray import maxlabel
+from dvid_es.datatypes.labelarray import maxlabel, published
 from dvid_es.datatypes.labelarray.edits import Coords
 from dvid_es.datatypes.labelarray.events import LabelsMerged, LabelSplit
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
@@ -17,10 +17,15 @@ from dvid_es.datatypes.labelmap.voxels import blocks, downres
 from dvid_es.datatypes.labelmap.voxels.events import BlocksPut
 from dvid_es.datatypes.labelmap.voxels.prepare import counts_of
 from dvid_es.events import Bulk, Event, Record
+from dvid_es.projections import blobs
 from dvid_es.projections.fold import Fold
 from dvid_es.projections.txn import WriteTxn
+from dvid_es.publishing.messages import keep_long
 
 TYPENAME = "labelarray"
+
+LONG_BYTES = 8 * 40_000
+"""Fewer labels never make a message too long."""
 
 
 def is_of(txn: WriteTxn, record: Record, typename: str) -> bool:
@@ -64,9 +69,17 @@ def put_edit(txn: WriteTxn, record: Record) -> None:
 
 
 def fold_edit(txn: WriteTxn, record: Record) -> None:
-    """Change the labels of voxels of a labelarray."""
+    """Change the labels of voxels of a labelarray; the runs of a split are a blob, as DVID keeps them."""
     if is_of(txn, record, TYPENAME):
         put_edit(txn, record)
+        if isinstance(record.event, LabelSplit):
+            blobs.put(txn, record.event.runs)
+        elif isinstance(record.event, LabelsMerged) and _bytes(record.event.labels) >= LONG_BYTES:
+            keep_long(txn, published.merge(record, txn))
+
+
+def _bytes(value: Bulk) -> int:
+    return len(value) if isinstance(value, bytes) else value.length
 
 
 def fold_blocks_put(txn: WriteTxn, record: Record) -> None:

@@ -7,8 +7,6 @@ the start is sent before anything is done; here both follow a mutation that is d
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from dvid_es.codecs import gojson
 from dvid_es.datatypes.labelmap.bodies import mutationlog
 from dvid_es.datatypes.labelmap.bodies.events import (
@@ -23,10 +21,7 @@ from dvid_es.datatypes.labelmap.splits.events import BodySplit, SupervoxelSplit
 from dvid_es.datatypes.labelmap.undo.events import Redone, Undone
 from dvid_es.events import Event, Record
 from dvid_es.projections.txn import ReadTxn
-from dvid_es.publishing.messages import Classic
-
-_AT_THE_END = ("CleavedSize", "RemainSize", "SplitSize", "Undoes", "Redoes")
-"""Fields that a start does not have."""
+from dvid_es.publishing.messages import Classic, long_reference
 
 
 def mutation(record: Record, txn: ReadTxn) -> Iterator[str]:
@@ -36,13 +31,10 @@ def mutation(record: Record, txn: ReadTxn) -> Iterator[str]:
     if entry is None:
         return
     uuid = txn.repo.graph.by_id[header.version].uuid
-    steps = [(entry.action, entry.facts)] if entry.action.endswith("-complete") else []
-    for action, facts in (*steps, *entry.facts.get("Classic", ())):
-        known = {name: value for name, value in facts.items() if name not in ("Undoes", "Redoes")}
-        begun = {name: value for name, value in known.items() if name not in _AT_THE_END}
-        start = msgspec.structs.replace(entry, action=action.removesuffix("-complete"), facts=begun)
-        yield mutationlog.to_json(start, uuid)
-        yield mutationlog.to_json(msgspec.structs.replace(entry, action=action, facts=known), uuid)
+    for begun, done in mutationlog.told(entry):
+        reference = long_reference(mutationlog.to_json(begun, uuid))
+        for one in mutationlog.shortened(begun, done, reference):
+            yield mutationlog.to_json(one, uuid)
 
 
 def reserved(record: Record, txn: ReadTxn) -> Iterator[str]:

@@ -3,29 +3,31 @@
 Source: LogJSONMutation's callers in datatype/labelmap/mutate.go (janelia-flyem/dvid).
 """
 
-import base64
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from dvid_es.codecs import gojson
-from dvid_es.codecs.fnv import fnv1_128
 from dvid_es.datatypes.labelmap.bodies.labelsets import from_bytes
 from dvid_es.datatypes.labelmap.undo import status
 from dvid_es.events import Record
-from dvid_es.projections.catalog import BLOB, instance_key
+from dvid_es.projections.catalog import instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.publishing.messages import keep_long
 from dvid_es.versions import View
 
-MESSAGE_BYTES_MAX = 980 * 1024
-"""Longer records have their supervoxels in a blob."""
+_LONG_LABELS = 40_000
+"""Fewer labels, of at most 21 bytes each as text, never make a record too long for a message."""
 
-_LONG_CLEAVE = 40_000
-"""Fewer supervoxels, of at most 21 bytes each, never make a record too long."""
+_LONG_SPLITS = 10_000
+"""The same of supervoxels with both of their parts."""
 
 MUTATIONS = 87
 """Kind of the rows: version u32, sequence u64."""
+
+_AT_THE_END = ("CleavedSize", "RemainSize", "SplitSize")
+"""Fields that the start of a mutation does not have."""
 
 Facts = dict[str, Any]
 """Fields of a record by their names: numbers, texts, objects; bytes are a list of labels (u64)."""
@@ -46,11 +48,13 @@ _decode = msgspec.msgpack.Decoder(Entry).decode
 
 
 def put(txn: WriteTxn, record: Record, action: str, facts: Facts) -> None:
-    """Keep the record of an event."""
-    header = record.header
-    entry = Entry(action, header.mutation_id, record.time_ns, header.user, header.app, facts)
-    key = _key(header.instance, header.version) + record.offset.to_bytes(8, "big")
-    txn.put(key, msgspec.msgpack.encode(entry))
+    """Keep the record of an event; what is too long for a message of DVID's also as a blob."""
+    entry = _entry(record, action, facts)
+    if _is_long(facts):
+        uuid = txn.repo.graph.by_id[record.header.version].uuid
+        for start, _ in told(entry):
+            keep_long(txn, [to_json(start, uuid)])
+    _put(txn, record, entry)
 
 
 def put_cleave(txn: WriteTxn, record: Record, facts: Facts, sizes: Facts) -> None:
@@ -58,18 +62,63 @@ def put_cleave(txn: WriteTxn, record: Record, facts: Facts, sizes: Facts) -> Non
 
     The blob is the whole record of the start of the cleave, which has no sizes yet.
     """
-    if len(facts["CleavedSupervoxels"]) < 8 * _LONG_CLEAVE:
-        put(txn, record, "cleave-complete", {**facts, **sizes})
-        return
+    if _is_long(facts):
+        uuid = txn.repo.graph.by_id[record.header.version].uuid
+        start = _entry(record, "cleave", facts)
+        facts = shortened(start, start, keep_long(txn, [to_json(start, uuid)]))[0].facts
+    _put(txn, record, _entry(record, "cleave-complete", {**facts, **sizes}))
+
+
+def _entry(record: Record, action: str, facts: Facts) -> Entry:
     header = record.header
-    start = Entry("cleave", header.mutation_id, record.time_ns, header.user, header.app, facts)
-    text = to_json(start, txn.repo.graph.by_id[header.version].uuid).encode()
-    if len(text) > MESSAGE_BYTES_MAX:
-        digest = fnv1_128(text)
-        txn.put(BLOB + digest, msgspec.msgpack.encode(text))
-        facts = {name: value for name, value in facts.items() if name != "CleavedSupervoxels"}
-        facts["DataRef"] = base64.urlsafe_b64encode(digest).decode()
-    put(txn, record, "cleave-complete", {**facts, **sizes})
+    return Entry(action, header.mutation_id, record.time_ns, header.user, header.app, facts)
+
+
+def _put(txn: WriteTxn, record: Record, entry: Entry) -> None:
+    header = record.header
+    key = _key(header.instance, header.version) + record.offset.to_bytes(8, "big")
+    txn.put(key, msgspec.msgpack.encode(entry))
+
+
+def _is_long(facts: Facts) -> bool:
+    """Say whether a record may be too long for a message."""
+    for value in facts.values():
+        kind = type(value)
+        if kind is bytes and len(value) >= 8 * _LONG_LABELS:
+            return True
+        if kind is dict and len(value) >= _LONG_SPLITS:
+            return True
+    return any(_is_long(step) for _, step in facts.get("Classic", ()))
+
+
+def told(entry: Entry) -> Iterator[tuple[Entry, Entry]]:
+    """Iterate over start and end of what DVID's consumers hear of an event, in the nearest words of DVID."""
+    steps = [(entry.action, entry.facts)] if entry.action.endswith("-complete") else []
+    for action, facts in (*steps, *entry.facts.get("Classic", ())):
+        known = {name: value for name, value in facts.items() if name not in ("Undoes", "Redoes")}
+        begun = {name: value for name, value in known.items() if name not in _AT_THE_END}
+        start = action.removesuffix("-complete")
+        yield (
+            msgspec.structs.replace(entry, action=start, facts=begun),
+            msgspec.structs.replace(entry, action=action, facts=known),
+        )
+
+
+def shortened(start: Entry, end: Entry, reference: str) -> tuple[Entry, Entry]:
+    """Return start and end with a blob in place of the longest field; as they are without one."""
+    if not reference:
+        return start, end
+    longest = max(start.facts, key=lambda name: _length(start.facts[name]))
+
+    def short(entry: Entry) -> Entry:
+        facts = {name: value for name, value in entry.facts.items() if name != longest}
+        return msgspec.structs.replace(entry, facts={**facts, "DataRef": reference})
+
+    return short(start), short(end)
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, bytes | str | list | dict) else 0
 
 
 def read(

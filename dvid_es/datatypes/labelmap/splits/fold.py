@@ -1,12 +1,8 @@
 """How splits change rows: blocks, supervoxel index, lower scales, sets, mapping, counters, records."""
 
-import base64
-
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.codecs.fnv import fnv1_128
 from dvid_es.datatypes.labelmap.bodies import bodysets, counters, following, mutationlog
 from dvid_es.datatypes.labelmap.bodies.bodyrow import Body
 from dvid_es.datatypes.labelmap.bodies.fold import last_of
@@ -19,8 +15,8 @@ from dvid_es.datatypes.labelmap.splits.events import BodySplit, SupervoxelSplit
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.datatypes.labelmap.voxels import blocks, downres
 from dvid_es.datatypes.labelmap.voxels.prepare import counts_of
-from dvid_es.events import Bulk, Event, Record
-from dvid_es.projections.catalog import BLOB
+from dvid_es.events import Event, Record
+from dvid_es.projections import blobs
 from dvid_es.projections.fold import Fold
 from dvid_es.projections.txn import WriteTxn
 
@@ -53,7 +49,7 @@ def fold_supervoxel_split(txn: WriteTxn, record: Record) -> None:
         "Body": event.body,
         "SplitSupervoxel": event.split,
         "RemainSupervoxel": event.remain,
-        "Split": _put_runs(txn, event.runs),
+        "Split": blobs.put(txn, event.runs),
         "SplitSize": event.split_voxels,
         "RemainSize": event.remain_voxels,
     }
@@ -92,7 +88,7 @@ def fold_body_split(txn: WriteTxn, record: Record) -> None:
     facts: mutationlog.Facts = {
         "Target": event.body,
         "NewLabel": event.new_body,
-        "Split": _put_runs(txn, event.runs),
+        "Split": blobs.put(txn, event.runs),
         "SVSplits": {str(sv): {"Split": split, "Remain": remain} for sv, split, remain in pairs},
     }
     mutationlog.put(txn, record, "split-complete", facts)
@@ -130,13 +126,6 @@ def _settled(
     if not body.overridden:
         return 0
     return overrides.end(txn, record, label, svs, lost.astype(np.uint64))
-
-
-def _put_runs(txn: WriteTxn, runs: Bulk) -> str:
-    """Keep the runs of a split as a blob, as DVID does; return its name."""
-    digest = fnv1_128(txn.bulk(runs))
-    txn.put(BLOB + digest, msgspec.msgpack.encode(runs))
-    return base64.urlsafe_b64encode(digest).decode()
 
 
 FOLDS: dict[type[Event], Fold] = {
