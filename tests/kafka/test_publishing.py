@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from dvid_es.logs.kafka_client import Cluster
 from dvid_es.publishing import outbox
 from dvid_es.settings import Settings
 from tests.datatypes.labelmap import voxel_oracle as oracle
+from tests.publishing import scripted
 
 PREFIX = "lab-"
 
@@ -165,3 +167,27 @@ def test_a_day_of_proofreading_is_heard_as_dvid_tells_it_though_the_broker_is_aw
             once.append(message)
     assert once == day.told
     assert len(day.told) >= 60
+
+
+def test_a_day_is_heard_as_a_real_dvid_told_it_though_the_broker_is_away_twice(
+    publishing: Settings, run_server: Any, broker: Any, make_cluster: Any, sent: Any
+) -> None:
+    steps = {12: broker.kill, 22: broker.start, 32: broker.kill, 42: broker.start}
+
+    def settled() -> None:
+        done.append(1)
+        steps.get(len(done), lambda: None)()
+
+    done: list[int] = []
+    allowed = msgspec.structs.replace(publishing, allow_split=True, admin_token="secret")
+    with run_server(allowed) as live:
+        topics = scripted.play(scripted.Server(live.call, settled))
+        sent(live.engine.streams.get(topics["repo"][:32]).log.end)
+    assert len(done) > 42
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, topic in topics.items():
+        once = found[name] = []
+        for message in read(make_cluster(), f"{PREFIX}dvidrepo-{topic}"):
+            if message not in once:  # what was not acknowledged is told again
+                once.append(message)
+    assert scripted.comparable(found) == json.loads(scripted.RECORDED.read_text())
