@@ -109,6 +109,21 @@ def encode(pixels: Pixels, form: Format) -> bytes:
     return out.getvalue()
 
 
+def decode_grey(data: bytes) -> NDArray[np.uint8]:
+    """Return the pixels uint8[height, width] of a grey picture of our own.
+
+    Raises:
+        InvalidRequest: it is damaged, or not grey.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+            if picture.mode != "L":
+                raise InvalidRequest(f"a grey picture is needed, not one of mode {picture.mode}")
+            return np.asarray(picture)
+    except (OSError, SyntaxError, ValueError) as problem:
+        raise InvalidRequest(f"the picture is damaged: {problem}") from None
+
+
 def _channels(pixels: Pixels) -> int:
     return 1 if pixels.ndim == 2 else pixels.shape[2]
 
@@ -132,6 +147,9 @@ def _rows(pixels: Pixels, order: str) -> NDArray[np.uint8]:
 
 
 def _png(pixels: Pixels) -> bytes:
+    """Return a PNG; as Go writes it, without an alpha that hides nothing."""
+    if _channels(pixels) == 4 and (pixels[..., 3] == np.iinfo(pixels.dtype).max).all():
+        pixels = pixels[..., :3]
     height, width = pixels.shape[:2]
     colour = {1: 0, 3: 2, 4: 6}[_channels(pixels)]
     head = struct.pack(">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, colour, 0, 0, 0)

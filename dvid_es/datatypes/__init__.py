@@ -1,5 +1,6 @@
 """The datatypes of this server: one folder and one line each."""
 
+from dvid_es.datatypes.imageblk import IMAGEBLK
 from dvid_es.datatypes.keyvalue import KEYVALUE
 from dvid_es.datatypes.labelarray import LABELARRAY
 from dvid_es.datatypes.labelblk import LABELBLK
@@ -18,4 +19,5 @@ DATATYPES: tuple[Datatype, ...] = (
     LABELVOL,
     ROI,
     TARSUPERVOXELS,
+    *IMAGEBLK,
 )

@@ -273,6 +273,14 @@ class Server:
         if "min_seq" in request.args:
             await self._wait(request)
         handler = self._find(request)
+        if getattr(handler, "throttled", False) and request.args.get("throttle") in ("on", "true"):
+            with self.monitor.throttle():  # from the head of the request on, as in DVID
+                return await self._receive_and_answer(request, handler)
+        return await self._receive_and_answer(request, handler)
+
+    async def _receive_and_answer(
+        self, request: NodeRequest, handler: Handler
+    ) -> HTTPResponse | None:
         raw = request.raw
         if raw.stream is not None and (request.method in MUTATING or _announces_body(raw)):
             raw.stream.request_max_size = self.settings.max_body_bytes  # Sanic lifts it for streams
@@ -283,9 +291,6 @@ class Server:
             else:
                 await raw.receive_body()
                 request.body = raw.body
-        if getattr(handler, "throttled", False) and request.args.get("throttle") in ("on", "true"):
-            with self.monitor.throttle():
-                return await _called(handler, request)
         return await _called(handler, request)
 
     async def _wait(self, request: NodeRequest) -> None:

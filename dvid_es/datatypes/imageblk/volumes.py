@@ -1,0 +1,74 @@
+"""Answers to GET raw: a box of voxels in one go, or in slabs of which one is made while one is sent."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from dvid_es.codecs import images
+from dvid_es.codecs.images import Format
+from dvid_es.datatypes.imageblk.reads import Found
+from dvid_es.datatypes.imageblk.slices import pixels_of
+from dvid_es.geometry import Box
+from dvid_es.http.answers import AHEAD, Part
+
+SMALL_BYTES = 4 << 20
+"""Voxels of up to so many bytes are answered whole."""
+
+SLAB_BYTES = 32 << 20
+"""Most voxels of one slab of a large answer: mostly that is a whole layer of blocks."""
+
+
+class VolumeAnswer:
+    """The body of one GET raw."""
+
+    def __init__(self, found: Found, box: Box) -> None:
+        """Answer `box` from the blocks that cover it."""
+        self._found = found
+        self._box = box
+        self.length = found.layout.dtype.itemsize * box.volume
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the body is best made in one go."""
+        return self.length <= SMALL_BYTES
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of voxels that are in memory at once."""
+        z, y, x = self._box.shape_zyx
+        plane = self._found.layout.dtype.itemsize * y * x
+        layer = min(z, self._found.layout.shape_zyx[0]) * plane
+        return min(self.length, (AHEAD + 1) * max(min(layer, SLAB_BYTES), plane))
+
+    def whole(self) -> memoryview:
+        """Return the body."""
+        return _slab(self._found, self._box)[0]
+
+    def parts(self) -> Iterator[Part]:
+        """Return what makes the body part by part."""
+        for found, layer in self._found.layers(self._box):
+            for box in _slabs(layer, self._found.layout.dtype.itemsize):
+                yield partial(_slab, found, box)
+
+
+def _slab(found: Found, box: Box) -> tuple[memoryview]:
+    return (memoryview(found.read(box).reshape(-1).view(np.uint8)),)
+
+
+def _slabs(box: Box, voxel_bytes: int) -> Iterator[Box]:
+    """Cut a box into slabs of at most SLAB_BYTES, of at least one plane."""
+    (z0, y0, x0), (z1, y1, x1) = box
+    planes = max(1, SLAB_BYTES // (voxel_bytes * (y1 - y0) * (x1 - x0)))
+    for z in range(z0, z1, planes):
+        yield Box((z, y0, x0), (min(z1, z + planes), y1, x1))
+
+
+def picture(found: Found, box: Box, form: Format) -> bytes:
+    """Return the planes of a box under each other in one picture.
+
+    Source: ServeHTTP in datatype/imageblk/imageblk.go (janelia-flyem/dvid), GET raw with jpg.
+    """
+    z, y, x = box.shape_zyx
+    voxels = found.read(box).reshape(z * y, x)
+    return images.encode(pixels_of(voxels, found.layout), form)
