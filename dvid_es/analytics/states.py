@@ -41,7 +41,7 @@ INSTANCES = pa.schema(
     ]
 )
 
-_KINDS = {"u64": pa.uint64(), "text": pa.string(), "bytes": pa.binary()}
+_KINDS = {"u64": pa.uint64(), "i32": pa.int32(), "text": pa.string(), "bytes": pa.binary()}
 
 
 def versions_table(repo: Repo) -> pa.Table:

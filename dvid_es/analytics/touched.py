@@ -60,7 +60,7 @@ class Table(NamedTuple):
     """A table of the present state of an instance, which can be read at any version."""
 
     columns: Mapping[str, str]
-    """Names and kinds of its columns: "u64", "text" or "bytes"."""
+    """Names and kinds of its columns: "u64", "i32", "text" or "bytes"."""
 
     read: Callable[[ReadTxn, Instance, View], Iterator[tuple[Any, ...]]]
     """Iterates over pages: one sequence or array of the same length for each column."""

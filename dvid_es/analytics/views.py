@@ -55,13 +55,19 @@ VIEWS = (
 )  # fmt: skip
 """What a query may read, besides what it defines itself."""
 
-FUNCTIONS = {"bodies_at": "bodies", "mapping_at": "mapping", "keyvalues_at": "keyvalues"}
+FUNCTIONS = {
+    "bodies_at": "bodies",
+    "mapping_at": "mapping",
+    "keyvalues_at": "keyvalues",
+    "spans_at": "spans",
+}
 """Functions of a version that are tables, and which table each shows."""
 
 STATE_COLUMNS = {
     "bodies_at": "body UBIGINT, voxels UBIGINT, supervoxels UBIGINT",
     "mapping_at": "supervoxel UBIGINT, body UBIGINT",
     "keyvalues_at": "key VARCHAR, value BLOB",
+    "spans_at": "z INTEGER, y INTEGER, x0 INTEGER, x1 INTEGER",
 }
 
 _EVENTS = (

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--table", "tables", nargs=3, multiple=True, metavar="TABLE INSTANCE VERSION",
-    help="Also what an instance holds at a version: bodies, mapping or keyvalues. Repeatable.",
+    help="Also what an instance holds at a version: bodies, mapping, keyvalues, spans or blobs. Repeatable.",
 )  # fmt: skip
 @as_json
 def parquet(

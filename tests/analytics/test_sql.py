@@ -257,6 +257,18 @@ def test_key_values_at_a_version_are_those_that_it_has(asked: Asked) -> None:
     assert asked.ask(sql.format(child)) == [("b", 5000)]
 
 
+def test_regions_at_a_version_are_those_that_it_has(asked: Asked) -> None:
+    path = asked.live.new_instance(asked.root, "roi", "brain")
+    asked.live.ok("POST", f"{path}/roi", json_body=[[-1, 2, 3, 9], [-4, 0, 0, 0]])
+    asked.live.commit(asked.root)
+    child = asked.live.new_version(asked.root)
+    asked.live.ok("DELETE", f"/api/node/{child}/brain/roi")
+    sql = "SELECT instance, z, y, x0, x1 FROM spans_at('{}') ORDER BY z"
+    expected = [("brain", -4, 0, 0, 0), ("brain", -1, 2, 3, 9)]
+    assert asked.ask(sql.format(asked.root)) == expected
+    assert asked.ask(sql.format(child)) == []
+
+
 def test_tables_of_the_present_are_exported_on_request(asked: Asked) -> None:
     asked.post_volume()
     asked.merge(1, 2)

@@ -37,6 +37,7 @@ class History:
         self.root = live.new_repo(alias=f"history {seed}")
         self.versions = [self.root]
         self.kv = [live.new_instance(self.root, "keyvalue", "kv").rpartition("/")[2]]
+        live.new_instance(self.root, "roi", "area")
         if self.voxels:
             live.new_instance(self.root, "labelmap", "seg", MaxDownresLevel="1")
             live.new_instance(self.root, "tarsupervoxels", "meshes", Extension="drc")
@@ -56,7 +57,7 @@ class History:
     def step(self) -> None:
         dice = self.dice
         node = f"/api/node/{dice.choice(self.versions)}"
-        choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance]
+        choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance, self.region]
         if self.voxels:
             choices += [self.labels] * 6 + [self.meshes] * 2
         dice.choice(choices)(node)
@@ -68,6 +69,16 @@ class History:
             self.send("DELETE", path)
         else:
             self.send("POST", path, dice.randbytes(dice.choice((0, 3, 400, 3000))))
+
+    def region(self, node: str) -> None:
+        dice = self.dice
+        if dice.random() < 0.2:
+            self.send("DELETE", f"{node}/area/roi")
+        else:  # the longer ones go to the packs
+            spans = [
+                [dice.randrange(9), dice.randrange(9), 0, 3] for _ in range(dice.choice((0, 3, 90)))
+            ]
+            self.send("POST", f"{node}/area/roi", json.dumps(spans).encode())
 
     def document(self, node: str) -> None:
         what, body = self.dice.choice(

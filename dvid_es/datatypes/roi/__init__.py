@@ -6,6 +6,7 @@ from typing import Any
 
 from dvid_es.datatypes.roi.endpoints import ENDPOINTS, READS
 from dvid_es.datatypes.roi.fold import FOLDS
+from dvid_es.datatypes.roi.tables import TABLES
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
@@ -54,6 +55,7 @@ ROI = Datatype(
     tagged=False,
     conflicts=_agreed,
     resolve=_agreed,
+    tables=TABLES,
     help=files(__name__).joinpath("HELP.txt").read_text("utf-8"),
     projections={regions.SPANS: "regions of interest"},
 )
