@@ -31,10 +31,14 @@ def make_keys(instance_id: int, kind: int, *parts: NDArray[np.uint8]) -> list[by
         first = instance_key(instance_id, kind)
         return [b"".join((first, *(part[i].tobytes() for part in parts))) for i in range(n)]
     head = np.frombuffer(instance_key(instance_id, kind), np.uint8)
-    columns = np.hstack([np.broadcast_to(head, (n, len(head))), *parts])
-    width = columns.shape[1]
-    joined = columns.tobytes()
-    return [joined[at : at + width] for at in range(0, n * width, width)]
+    return cut(np.hstack([np.broadcast_to(head, (n, len(head))), *parts]))
+
+
+def cut(rows: NDArray[np.uint8]) -> list[bytes]:
+    """Return the bytes of each row of uint8[n, width]."""
+    rows = np.ascontiguousarray(rows)
+    pieces: list[bytes] = rows.view(f"V{rows.shape[1]}")[:, 0].tolist()
+    return pieces
 
 
 def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | None]:
@@ -54,23 +58,25 @@ def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | N
             append(None)
             continue
         row, value = pair
-        suffix = row[len(key) :]
-        if len(suffix) != versioned.SUFFIX_BYTES:
-            append(None)
-        elif seen[suffix]:
+        visible = seen[row[len(key) :]]
+        if visible:
             append(value or None)
+        elif visible is None:
+            append(None)
         else:
             append(versioned.read(txn, key, view))  # leaps over rows of other versions
     return found
 
 
-class _Seen(dict[bytes, bool]):
-    """Whether a view sees a row, by the suffix of its key."""
+class _Seen(dict[bytes, bool | None]):
+    """Whether a view sees a row, by what follows in its key; None for what is no suffix."""
 
     def __init__(self, view: View) -> None:
         self._bounds = view.bounds
 
-    def __missing__(self, suffix: bytes) -> bool:
+    def __missing__(self, suffix: bytes) -> bool | None:
+        if len(suffix) != versioned.SUFFIX_BYTES:
+            return None
         version, sequence = _SUFFIX.unpack(suffix)
         seen = UNBOUNDED - sequence <= self._bounds.get(0xFFFFFFFF - version, -1)
         self[suffix] = seen

@@ -11,14 +11,14 @@ import pytest
 
 from dvid_es.bootstrap import make_projector, row_kinds
 from dvid_es.codecs import storedblock
-from dvid_es.datatypes.labelmap import LABELMAP, temporal
+from dvid_es.datatypes.labelmap import LABELMAP
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.datatypes.labelmap.voxels import blocks, prepare
 from dvid_es.datatypes.labelmap.voxels.events import BlocksPut
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import Header, Record
 from dvid_es.geometry import Box
-from dvid_es.projections import catalog, versioned
+from dvid_es.projections import catalog, temporal, versioned
 from dvid_es.projections.store import LmdbTxn, Store
 from dvid_es.replay.digest import digests
 from dvid_es.replay.rebuild import build

@@ -21,7 +21,7 @@ from dvid_es.errors import VersionConflict
 from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import checkpoint, instance_key
-from dvid_es.projections.temporal import make_keys, put_many
+from dvid_es.projections.temporal import cut, make_keys, put_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View, row_suffix, split_suffix
 
@@ -262,10 +262,8 @@ def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> N
         return
     order = np.argsort(svs, kind="stable")
     svs, bodies = svs[order], np.ascontiguousarray(bodies[order], "<u8")
-    data = bodies.tobytes()
-    values = [data[at : at + 8] for at in range(0, len(data), 8)]
-    keys = entry_keys(header.instance, svs)
-    put_many(txn, keys, values, header.version, record.offset)
+    values = cut(bodies.view(np.uint8).reshape(len(bodies), 8))
+    put_many(txn, entry_keys(header.instance, svs), values, header.version, record.offset)
     joined = np.stack([svs.astype("<u8"), bodies], axis=1).tobytes()
     txn.put(journal, header.version.to_bytes(4, "big") + joined)
 
