@@ -15,6 +15,7 @@ KERNEL_MODULES = (
     "murmur",
     "neuroglancer_kernels",
     "rle_kernels",
+    "snappy_kernels",
     "spliced",
     "storedblock_kernels",
 )

@@ -22,6 +22,7 @@ from dvid_es.codecs import (
     messages_pb2,
     neuroglancer,
     rle,
+    snappy,
     storedblock,
 )
 from dvid_es.codecs.kernel import load64, u8
@@ -111,6 +112,8 @@ def targets():
         )
         lz4 = compression.lz4_block_compress(block)
         yield lambda data: compression.lz4_block_decompress(data, 100_000), lz4
+        size = len(block)
+        yield lambda data, size=size: snappy.decompress(data, size), snappy.compress(block)
     segmentation = neuroglancer.encode(mixed(6, (8, 16, 16)))
     yield lambda data: neuroglancer.decode(data, (8, 16, 16)), segmentation
     yield labelindex.decode, index_message()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,10 +85,8 @@ def test_snappy_makes_what_repeats_small() -> None:
 @settings(deadline=None, max_examples=200)
 @given(st.binary(min_size=1, max_size=80), st.integers(0, 100))
 def test_damaged_snappy_is_refused_or_has_the_right_size(data: bytes, size: int) -> None:
-    try:
+    with contextlib.suppress(InvalidRequest):
         assert len(snappy.decompress(data, size)) == size
-    except InvalidRequest:
-        pass
 
 
 @pytest.mark.parametrize("form", voxelblock.FORMS)

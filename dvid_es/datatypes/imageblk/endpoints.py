@@ -318,18 +318,13 @@ get_raw.quick = True  # type: ignore[attr-defined]
 
 
 async def refuse_method(request: NodeRequest) -> Any:
-    """Refuse all methods but GET and POST."""
-    raise InvalidRequest(f'Data "{request.instance.name}" can only handle GET or POST HTTP verbs')
-
-
-async def refuse_reading(request: NodeRequest) -> Any:
-    """Refuse to read what can only be set."""
-    raise InvalidRequest(f"{request.path} can only be set, with POST: info and metadata show it")
-
-
-async def refuse_writing(request: NodeRequest) -> Any:
-    """Refuse to write what can only be read."""
-    raise InvalidRequest(f"{request.path} can only be read, with GET")
+    """Refuse a method that a word does not have."""
+    if request.method not in ("GET", "POST"):
+        name = request.instance.name
+        raise InvalidRequest(f'Data "{name}" can only handle GET or POST HTTP verbs')
+    if request.method == "GET":
+        raise InvalidRequest("this endpoint only supports the POST HTTP verb: see info and metadata")
+    raise InvalidRequest("this endpoint only supports the GET HTTP verb")
 
 
 async def refuse_word(request: NodeRequest) -> Any:
@@ -354,9 +349,8 @@ ENDPOINTS = {
     "POST blocks": post_blocks,
     "GET subvolblocks": get_subvolblocks,
     "GET specificblocks": get_specific_blocks,
-    **{f"POST {word}": refuse_writing for word in ("isotropic", "arb", "info", "rawkey")},
-    **{f"POST {word}": refuse_writing for word in ("subvolblocks", "specificblocks")},
-    **{f"GET {word}": refuse_reading for word in ("extents", "resolution")},
-    **{f"{verb} {word}": refuse_word for verb in ("GET", "POST") for word in ("tags", "sync")},
-    **{f"{verb} {word}": refuse_method for verb in ("HEAD", "PUT", "DELETE") for word in _OWN},
+    "GET tags": refuse_word,
+    "POST tags": refuse_word,
+    "POST sync": refuse_word,
+    **{f"{verb} {word}": refuse_method for verb in ("*", "HEAD") for word in _OWN},
 }
