@@ -1,6 +1,6 @@
 """Pictures of planes of any orientation, given by three corners in physical units.
 
-Each pixel is interpolated between the eight voxels around it. Blocks are fetched once for each strip
+Each pixel is interpolated between the eight voxels around it. Blocks are fetched once for each part
 of the picture, and which ones they are is found out with arrays, not pixel by pixel.
 
 Source: datatype/imageblk/arb_image.go (janelia-flyem/dvid).
@@ -9,7 +9,7 @@ Source: datatype/imageblk/arb_image.go (janelia-flyem/dvid).
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,17 @@ from dvid_es.datatypes.imageblk.layout import Layout
 from dvid_es.datatypes.imageblk.reads import Found
 from dvid_es.datatypes.imageblk.slices import PIXELS_MAX
 from dvid_es.errors import InvalidRequest
+from dvid_es.http.answers import spans
 
 Floats = NDArray[np.float64]
 Coords = NDArray[np.int32]
+Places = NDArray[np.int64]
 
-STRIP_PIXELS = 1 << 16
+PART_PIXELS = 1 << 15
 """Pixels that are looked up together."""
+
+DECODED_BYTES = 32 << 20
+"""Voxels of all blocks that are looked into together."""
 
 BLOCKS_MAX = 1 << 18
 """Most blocks that one picture may need."""
@@ -46,18 +51,16 @@ class Plane(NamedTuple):
     width: int
     height: int
 
-    def strips(self) -> Iterator[tuple[int, int]]:
-        """Cut the picture into strips of rows."""
-        rows = max(1, STRIP_PIXELS // self.width)
-        for first in range(0, self.height, rows):
-            yield first, min(self.height, first + rows)
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """Cut the pixels, row after row, into spans."""
+        return spans(self.width * self.height, PART_PIXELS)
 
-    def points(self, first: int, last: int) -> Floats:
-        """Return the places float64[n, 3] (ZYX) of the pixels of some rows."""
-        rows = np.arange(first, last)[:, None, None] * self.down
-        columns = np.arange(self.width)[None, :, None] * self.right
-        points: Floats = (self.corner + rows + columns).reshape(-1, 3)[:, ::-1]
-        return points
+    def points(self, start: int, stop: int) -> Floats:
+        """Return the places float64[3, n] (ZYX) of a span of pixels."""
+        row, column = np.divmod(np.arange(start, stop), self.width)
+        axes = zip(self.corner, self.right, self.down, strict=True)
+        along = [at + column * right + row * down for at, right, down in axes]
+        return np.stack(along[::-1])
 
 
 def parse_plane(words: Sequence[str], voxel_size_xyz: Sequence[float]) -> Plane:
@@ -119,48 +122,58 @@ def check_kind(layout: Layout) -> None:
 
 
 class _Corners(NamedTuple):
-    """The eight voxels around each pixel of a strip."""
+    """The eight voxels around each of n pixels."""
 
     blocks: Coords
     """int32[b, 3]: the blocks that hold them, in ZYX order."""
 
-    which: NDArray[np.int64]
+    which: Places
     """int64[8, n]: place of the block of each."""
 
-    inside: NDArray[np.int64]
+    inside: Places
     """int64[8, n]: place of each within its block."""
 
     fraction: Floats
-    """float64[n, 3] (ZYX): how far each pixel is from the lower voxel."""
+    """float64[3, n] (ZYX): how far each pixel is from the lower voxel."""
 
 
 def _around(points_zyx: Floats, layout: Layout) -> _Corners:
-    """Return the voxels around points; a point on a voxel has that one eight times."""
+    """Return the voxels around points float64[3, n]; a point on a voxel has that one eight times."""
     low = np.floor(points_zyx)
-    sides = np.array(layout.shape_zyx)
-    both = np.stack([low, np.ceil(points_zyx)]).astype(np.int64)
-    at = both // sides
-    rest = both - at * sides
-    # On each axis few blocks are met: numbers of these fit together into one.
-    names, places = [], []
-    for axis in range(3):
-        known, place = np.unique(at[:, :, axis], return_inverse=True)
+    names, places, rests = [], [], []
+    for axis, side in enumerate(layout.shape_zyx):
+        both = np.stack([low[axis], np.ceil(points_zyx[axis])]).astype(np.int64)
+        at = both // side
+        known, place = _numbered(at)
         names.append(known)
-        places.append(place.reshape(2, -1))
+        places.append(place)
+        rests.append(both - at * side)
     ny, nx = len(names[1]), len(names[2])
     _, dy, dx = layout.shape_zyx
-    keys, inside = [], []
+    shape = (8, points_zyx.shape[1])
+    keys, inside = np.empty(shape, np.int64), np.empty(shape, np.int64)
     for corner in range(8):
         z, y, x = corner >> 2, corner >> 1 & 1, corner & 1
-        keys.append((places[0][z] * ny + places[1][y]) * nx + places[2][x])
-        inside.append((rest[z, :, 0] * dy + rest[y, :, 1]) * dx + rest[x, :, 2])
-    met, which = np.unique(np.stack(keys), return_inverse=True)
+        keys[corner] = (places[0][z] * ny + places[1][y]) * nx + places[2][x]
+        inside[corner] = (rests[0][z] * dy + rests[1][y]) * dx + rests[2][x]
+    met, which = _numbered(keys)
     blocks = np.stack(
         [names[0][met // (ny * nx)], names[1][met // nx % ny], names[2][met % nx]], axis=1
     )
-    return _Corners(
-        blocks.astype(np.int32), which.reshape(8, -1), np.stack(inside), points_zyx - low
-    )
+    return _Corners(blocks.astype(np.int32), which, inside, points_zyx - low)
+
+
+def _numbered(values: Places) -> tuple[Places, Places]:
+    """Return the distinct values, ascending, and which of them each value is."""
+    first = int(values.min())
+    reach = int(values.max()) - first + 1
+    if reach > max(1 << 16, 2 * values.size):
+        known, places = np.unique(values, return_inverse=True)
+        return known, places.reshape(values.shape)
+    there = np.zeros(reach, bool)
+    shifted = values - first
+    there[shifted] = True
+    return np.flatnonzero(there) + first, (np.cumsum(there) - 1)[shifted]
 
 
 def blocks_of(plane: Plane, layout: Layout) -> Coords:
@@ -170,10 +183,10 @@ def blocks_of(plane: Plane, layout: Layout) -> Coords:
         InvalidRequest: they are too many.
     """
     met, more, count = np.empty((0, 3), np.int32), list[Coords](), 0
-    for first, last in plane.strips():
-        more.append(_around(plane.points(first, last), layout).blocks)
+    for start, stop in plane.parts():
+        more.append(_around(plane.points(start, stop), layout).blocks)
         count += len(more[-1])
-        if count > BLOCKS_MAX or last == plane.height:
+        if count > BLOCKS_MAX or stop == plane.width * plane.height:
             met = np.unique(np.concatenate([met, *more]), axis=0)
             more, count = [], 0
         if len(met) > BLOCKS_MAX:
@@ -183,37 +196,31 @@ def blocks_of(plane: Plane, layout: Layout) -> Coords:
     return met
 
 
-def paint(plane: Plane, found: Found, first: int, last: int, out: Pixels) -> None:
-    """Fill rows `first` to `last` of the picture [height, width] or [height, width, 4]."""
+def paint(plane: Plane, found: Found, start: int, stop: int, out: Pixels) -> None:
+    """Fill a span of the pixels [n] or [n, 4] of a picture."""
     layout = found.layout
-    corners = _around(plane.points(first, last), layout)
-    needed = found.chosen(corners.blocks)
-    there = dict(zip(map(tuple, needed.coords_zyx.tolist()), needed.decoded(), strict=True))
-    samples = np.full(corners.which.shape, layout.background, layout.dtype)
-    order = np.argsort(corners.which, axis=None, kind="stable")
-    bounds = np.searchsorted(
-        corners.which.reshape(-1)[order], np.arange(len(corners.blocks) + 1)
-    ).tolist()
-    flat, inside = samples.reshape(-1), corners.inside.reshape(-1)
-    for place, at in enumerate(corners.blocks.tolist()):
-        voxels = there.get(tuple(at))
-        if voxels is not None:
-            chosen = order[bounds[place] : bounds[place + 1]]
-            flat[chosen] = voxels.reshape(-1)[inside[chosen]]
-    values = _between(_channels(samples, layout), corners.fraction)
-    out[first:last] = values.reshape(out[first:last].shape)
-
-
-def _channels(samples: NDArray[np.generic], layout: Layout) -> Floats:
-    """Return samples [8, n] as float64[8, n, channels]."""
+    corners = _around(plane.points(start, stop), layout)
+    if len(corners.blocks) * layout.block_bytes > DECODED_BYTES and stop - start > 1:
+        middle = (start + stop) // 2
+        paint(plane, found, start, middle, out)
+        paint(plane, found, middle, stop, out)
+        return
+    size = math.prod(layout.shape_zyx)
+    voxels = np.full((len(corners.blocks), size), layout.background, layout.dtype)
+    there = found.chosen(corners.blocks)
+    for place, block in zip(there.places_in(corners.blocks), there.decoded(), strict=True):
+        voxels[place] = block.reshape(-1)
+    samples = voxels.reshape(-1)[corners.which * size + corners.inside]
     if layout.channels == 1:
-        return samples.astype(np.float64)[:, :, None]
-    return samples.view(np.uint8).reshape(*samples.shape, 4).astype(np.float64)
+        out[start:stop] = _between(samples, corners.fraction)
+        return
+    for channel, bytes_of in enumerate(np.moveaxis(samples.view(np.uint8).reshape(8, -1, 4), 2, 0)):
+        out[start:stop, channel] = _between(bytes_of, corners.fraction)
 
 
-def _between(samples: Floats, fraction_zyx: Floats) -> Floats:
-    """Return float64[n, channels] between the corners float64[8, n, channels], to the nearest."""
-    z, y, x = (fraction_zyx[:, axis, None] for axis in range(3))
+def _between(samples: NDArray[Any], fraction_zyx: Floats) -> Floats:
+    """Return float64[n] between the corners [8, n], to the nearest whole number."""
+    z, y, x = fraction_zyx
     along_x = samples[0::2] * (1 - x) + samples[1::2] * x
     along_y = along_x[0::2] * (1 - y) + along_x[1::2] * y
     found: Floats = np.floor(along_y[0] * (1 - z) + along_y[1] * z + 0.5)

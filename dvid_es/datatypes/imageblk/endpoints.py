@@ -159,13 +159,15 @@ async def get_arb(request: NodeRequest) -> Any:
     coords = await request.in_thread(arbitrary.blocks_of, plane, layout)
     found = await request.in_thread(parse.find_list, request, coords)
     request.finish()
-    shape = (plane.height, plane.width) + ((4,) if layout.channels > 1 else ())
-    async with request.memory(2 * layout.dtype.itemsize * plane.height * plane.width):
-        pixels: Pixels = np.empty(shape, np.uint8 if layout.channels > 1 else layout.dtype)
-        tasks = [(plane, found, first, last, pixels) for first, last in plane.strips()]
+    pixels_count = plane.height * plane.width
+    channels = (4,) if layout.channels > 1 else ()
+    async with request.memory(2 * layout.dtype.itemsize * pixels_count):
+        pixels: Pixels = np.empty((pixels_count, *channels), np.uint8 if channels else layout.dtype)
+        tasks = [(plane, found, start, stop, pixels) for start, stop in plane.parts()]
         for start, stop in spans(len(tasks), WAVE_TASKS):
             await in_threads(request, arbitrary.paint, tasks[start:stop])
-        body = await request.in_thread(images.encode, pixels, form)
+        shaped = pixels.reshape(plane.height, plane.width, *channels)
+        body = await request.in_thread(images.encode, shaped, form)
     return HTTPResponse(body, 200, content_type=form.content_type)
 
 
@@ -323,7 +325,9 @@ async def refuse_method(request: NodeRequest) -> Any:
         name = request.instance.name
         raise InvalidRequest(f'Data "{name}" can only handle GET or POST HTTP verbs')
     if request.method == "GET":
-        raise InvalidRequest("this endpoint only supports the POST HTTP verb: see info and metadata")
+        raise InvalidRequest(
+            "this endpoint only supports the POST HTTP verb: see info and metadata"
+        )
     raise InvalidRequest("this endpoint only supports the GET HTTP verb")
 
 

@@ -101,6 +101,11 @@ class Found:
         blocks = [self.blocks[place] for place in places]
         return Found(self.packs, self.layout, self.coords_zyx[places], blocks)
 
+    def places_in(self, coords_zyx: Coords) -> list[int]:
+        """Return where each of the blocks is in int32[n, 3], which hold them all."""
+        places = {tuple(at): place for place, at in enumerate(coords_zyx.tolist())}
+        return [places[tuple(at)] for at in self.coords_zyx.tolist()]
+
     def layers(self, box: Box) -> Iterator[tuple["Found", Box]]:
         """Cut a box of voxels into those that one layer of blocks holds each."""
         side = self.layout.shape_zyx[0]
