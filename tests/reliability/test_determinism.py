@@ -41,6 +41,7 @@ class History:
         if self.voxels:
             live.new_instance(self.root, "labelmap", "seg", MaxDownresLevel="1")
             live.new_instance(self.root, "tarsupervoxels", "meshes", Extension="drc")
+            live.new_instance(self.root, "uint8blk", "grey", BlockSize="8,8,8")
         self.granted = 0
 
     def send(self, method: str, path: str, body: bytes | None = None, **more: object) -> int:
@@ -59,7 +60,7 @@ class History:
         node = f"/api/node/{dice.choice(self.versions)}"
         choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance, self.region]
         if self.voxels:
-            choices += [self.labels] * 6 + [self.meshes] * 2
+            choices += [self.labels] * 6 + [self.meshes] * 2 + [self.grey] * 3
         dice.choice(choices)(node)
 
     def keyvalue(self, node: str) -> None:
@@ -138,6 +139,21 @@ class History:
             self.send("POST", f"{node}/seg/{dice.choice(('undo', 'redo'))}", mutation)
         else:
             self.send("POST", f"{node}/seg/nextlabel/{dice.randrange(1, 9)}")
+
+    def grey(self, node: str) -> None:
+        dice = self.dice
+        kind, x = dice.randrange(5), 8 * dice.randrange(-2, 3)
+        if kind == 0:
+            box = {"MinPoint": [x, 0, 0], "MaxPoint": [dice.randrange(50)]}
+            self.send("POST", f"{node}/grey/extents", json.dumps(box).encode())
+        elif kind == 1:
+            sizes = [dice.choice((4, 8.5, 33.3)), 8, 8]
+            self.send("POST", f"{node}/grey/resolution", json.dumps(sizes).encode())
+        elif kind == 2:
+            self.send("POST", f"{node}/grey/blocks/{x}_1_0/2", dice.randbytes(1024))
+        else:
+            body = bytes([dice.randrange(256)]) * 512 + dice.randbytes(512)
+            self.send("POST", f"{node}/grey/raw/0_1_2/8_8_16/{x}_0_0", body)
 
     def meshes(self, node: str) -> None:
         dice = self.dice
