@@ -18,6 +18,7 @@ from dvid_es.geometry import Box, Triple
 from dvid_es.projections import bulkrow, versioned
 from dvid_es.projections.catalog import Instance, instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.projections.versioned import Row
 from dvid_es.versions import View
 
 Spans = NDArray[np.int32]
@@ -82,30 +83,33 @@ def read(txn: ReadTxn, instance: int, view: View) -> Spans:
     Where parents of a version merge hold different regions, these are the spans of all of them, as in
     DVID, which keeps each span under its own key.
     """
-    values = _values(txn, instance, view)
-    bulks = [bulkrow.decode(value[_HEAD.size :]) for value in values]
-    held = [from_bytes(data) for data in txn.bulk_many(bulks)]
-    if len(held) == 1:
-        return held[0]
-    return sorted_spans(np.concatenate([np.zeros((0, 4), np.int32), *held]))
+    return _spans(txn, _rows(txn, instance, view))
 
 
 def layers(txn: ReadTxn, instance: int, view: View) -> tuple[int, int]:
     """Return the lowest and highest z of the spans that a view sees; `EMPTY_LAYERS` without any."""
-    found = [_HEAD.unpack_from(value) for value in _values(txn, instance, view)]
+    found = [_HEAD.unpack_from(row.value) for row in _rows(txn, instance, view)]
     lowest = min((first for first, _ in found), default=EMPTY_LAYERS[0])
     return lowest, max((last for _, last in found), default=EMPTY_LAYERS[1])
 
 
-def _values(txn: ReadTxn, instance: int, view: View) -> list[bytes]:
-    """Return the values of the rows that no other one supersedes, without tombstones."""
+def _rows(txn: ReadTxn, instance: int, view: View) -> list[Row]:
+    """Return the rows that no other one supersedes, without tombstones."""
     seen = versioned.visible_rows(txn, instance_key(instance, SPANS), view)
     first = next(seen, None)
     if first is None:
         return []
     rows = [first] if first.version >= view.fork else [first, *seen]
     places = view.nearest([(row.version, row.sequence) for row in rows])
-    return [rows[place].value for place in places if rows[place].value]
+    return [rows[place] for place in places if rows[place].value]
+
+
+def _spans(txn: ReadTxn, rows: list[Row]) -> Spans:
+    bulks = [bulkrow.decode(row.value[_HEAD.size :]) for row in rows]
+    held = [from_bytes(data) for data in txn.bulk_many(bulks)]
+    if len(held) == 1:
+        return held[0]
+    return sorted_spans(np.concatenate([np.zeros((0, 4), np.int32), *held]))
 
 
 # -- looking up ------------------------------------------------------------------------------
@@ -152,6 +156,24 @@ class Region:
     """Shape of its blocks in voxels."""
 
     spans: Spans
+    version: int = 0
+    """Ordinal of the version that was asked."""
+
+    written: tuple[int, ...] = ()
+    """Number of its instance and the sequences of the events that it comes from."""
+
+    def check(self, txn: ReadTxn) -> None:
+        """Make sure that the region is still what it was when a command was prepared.
+
+        Raises:
+            InvalidRequest: it was changed since, or has gone.
+        """
+        instance = _instance(txn, self.name)
+        view = txn.view(self.version if instance.versioned else 1)
+        if _written(instance.id, _rows(txn, instance.id, view)) != self.written:
+            raise InvalidRequest(
+                f'the ROI "{self.name}" has just been changed: send the request again'
+            )
 
     def between(self, first: int, last: int) -> Spans:
         """Return the spans of the layers of blocks `first` to `last`, both inclusive."""
@@ -193,10 +215,20 @@ def find(txn: ReadTxn, name: str, version: int) -> Region:
     Raises:
         InvalidRequest: there is no such instance, or it is no roi.
     """
+    instance = _instance(txn, name)
+    rows = _rows(txn, instance.id, txn.view(version if instance.versioned else 1))
+    written = _written(instance.id, rows)
+    return Region(name, block_shape(instance), _spans(txn, rows), version, written)
+
+
+def _instance(txn: ReadTxn, name: str) -> Instance:
     instance = txn.repo.names.get(name)
     if instance is None:
         raise InvalidRequest(f'no ROI "{name}": invalid data instance name')
     if instance.typename != "roi":
         raise InvalidRequest(f'data "{name}" is a {instance.typename}: a ROI is needed here')
-    view = txn.view(version if instance.versioned else 1)
-    return Region(name, block_shape(instance), read(txn, instance.id, view))
+    return instance
+
+
+def _written(instance: int, rows: list[Row]) -> tuple[int, ...]:
+    return (instance, *(row.sequence for row in rows))

@@ -14,7 +14,7 @@ from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from dvid_es.datatypes.labelmap.voxels import endpoints_slices, ingest, prepare
 from dvid_es.datatypes.labelmap.voxels import requests as parse
-from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks
+from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks, SetExtents
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import Bulk
@@ -58,8 +58,7 @@ async def post_raw(request: NodeRequest) -> Any:
     shape = block_shape(request.instance)
     box = parse.limit_voxels(parse.need_aligned(parse.parse_box(words[1], words[2]), shape))
     compression = parse.parse_compression(request, ("", "none", "lz4", "gzip"))
-    parse.refuse_roi(request)
-    await _post_volume(request, box, compression)
+    await _post_volume(request, box, compression, parse.parse_roi(request))
     return empty()
 
 
@@ -68,12 +67,16 @@ async def refuse_isotropic(request: NodeRequest) -> Any:
     raise InvalidRequest("isotropic can only be read: write voxels with POST raw")
 
 
-async def _post_volume(request: NodeRequest, box: Box, compression: str) -> None:
+async def _post_volume(request: NodeRequest, box: Box, compression: str, roi: str) -> None:
     """Prepare the blocks of a box side by side in threads, and have them written."""
     shape, packs = block_shape(request.instance), request.stream.packs
-    coords, places = prepare.block_places(box, shape)
+    coords, places, region = await ingest.choose_blocks(request, box, roi)
+    extents = (*box.start_zyx[::-1], *box.max_xyz)
     inflate = prepare.inflate_volume
     volume = await request.in_thread(inflate, request.body, compression, box.shape_zyx)
+    if not len(coords):
+        await request.write(SetExtents(extents=extents, grow=True))
+        return
     halves = has_halves(request, request.instance)
     wanted = prepare.Wanted(counted=True, kept=halves)
 
@@ -99,7 +102,8 @@ async def _post_volume(request: NodeRequest, box: Box, compression: str) -> None
             blocks=tuple(stored),
             shape_zyx=shape,
             counts=counts_bulk,
-            extents=(*box.start_zyx[::-1], *box.max_xyz),
+            extents=extents,
+            region=region,
         )
     )
 

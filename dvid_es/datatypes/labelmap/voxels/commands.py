@@ -13,6 +13,7 @@ from dvid_es.errors import InvalidRequest
 from dvid_es.events import Bulk
 from dvid_es.geometry import Triple
 from dvid_es.projections.catalog import instance_key
+from dvid_es.projections.regions import Region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +34,18 @@ class PutBlocks:
     mutates: bool = True
     """Whether it takes a mutation id: not so for ingestion."""
 
+    region: Region | None = None
+    """The region of interest by which blocks were chosen."""
+
     def decide(self, context: Context) -> Decision:
         """Return the one event of this write.
 
         Raises:
-            InvalidRequest: the instance has other blocks by now.
+            InvalidRequest: the instance has other blocks by now, or the region is another one.
         """
         instance = fixed_instance(context)
+        if self.region is not None:
+            self.region.check(context.txn)
         if instance_settings.block_shape(instance) != self.shape_zyx:
             raise InvalidRequest("the BlockSize of the instance has changed; send the blocks again")
         levels = instance.settings["MaxDownresLevel"] if self.downres else 0
@@ -62,13 +68,17 @@ class SetExtents:
     """Set the extents of a version."""
 
     extents: tuple[int, ...]
+    grow: bool = False
+    """Whether they shall hold what they held before, too."""
 
     def decide(self, context: Context) -> Decision:
         """Return the event, or none if the version has these extents already."""
         instance = fixed_instance(context)
-        if extents.read(context.txn, instance, context.view) == self.extents:
+        before = extents.read(context.txn, instance, context.view)
+        after = extents.union(before or (), self.extents) if self.grow else self.extents
+        if before == after:
             return Decision(())
-        return Decision((Outcome(event=ExtentsSet(extents=self.extents)),))
+        return Decision((Outcome(event=ExtentsSet(extents=after)),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from dvid_es.http.answers import (
 )
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
 from dvid_es.http.wire import parse_point
+from dvid_es.projections import regions
 
 DECODED_BLOCKS = 8
 """Blocks of one part of a stream in another form than the stored one."""
@@ -61,20 +63,37 @@ def _svs(request: NodeRequest) -> bool:
     return request.flag("supervoxels")
 
 
-def find_box(request: NodeRequest, scale: int, box: Box, supervoxels: bool) -> BlockSet:
-    """Return the blocks that cover a box of voxels; the request's transaction may end then."""
+def find_box(
+    request: NodeRequest, scale: int, box: Box, supervoxels: bool, roi: str = ""
+) -> BlockSet:
+    """Return the blocks that cover a box of voxels; the request's transaction may end then.
+
+    Args:
+        request: what is asked.
+        scale: of the blocks.
+        box: in voxels of the scale.
+        supervoxels: whether to leave labels as they are stored.
+        roi: name of a region of interest: blocks outside of it are left out.
+
+    Raises:
+        InvalidRequest: there is no such region.
+    """
+    txn = request.txn
     covering = box.blocks(block_shape(request.instance))
-    coords, found = blocks.find_box(request.txn, request.instance.id, scale, covering, request.view)
+    coords, found = blocks.find_box(txn, request.instance.id, scale, covering, request.view)
+    if roi:
+        inside = regions.find(txn, roi, request.version_id).mask(box).holds(coords)
+        coords, found = coords[inside], list(compress(found, inside.tolist()))
     return _found(request, coords, found, supervoxels)
 
 
-async def _find(request: NodeRequest, scale: int, box: Box) -> BlockSet:
+async def _find(request: NodeRequest, scale: int, box: Box, roi: str = "") -> BlockSet:
     """Find the blocks of a box: few of them at once, as the way to a thread takes longer."""
     supervoxels = _svs(request)
     few = box.blocks(block_shape(request.instance)).volume <= AT_ONCE_BLOCKS
-    if few and request.view.linear:
+    if few and request.view.linear and not roi:
         return find_box(request, scale, box, supervoxels)
-    return await request.in_thread(find_box, request, scale, box, supervoxels)
+    return await request.in_thread(find_box, request, scale, box, supervoxels, roi)
 
 
 def _find_list(request: NodeRequest, scale: int, coords: Any) -> BlockSet:
@@ -92,15 +111,15 @@ def get_volume(request: NodeRequest) -> Any:
     box = parse.limit_voxels(parse.parse_box(*request.words[1:3]))
     compression = parse.parse_compression(request, parse.READ_COMPRESSIONS)
     scale = parse.parse_scale(request)
-    parse.refuse_roi(request)
+    roi = parse.parse_roi(request, scale)
     if compression.startswith("google") and any(side % 8 for side in box.shape_zyx):
         raise InvalidRequest(f"compression={compression} needs sides that are multiples of 8")
     small = compression == "lz4" or 8 * box.volume <= PIECE_BYTES
-    if small and _may_be_quick(request, box):
+    if small and not roi and _may_be_quick(request, box):
         answer = VolumeAnswer(find_box(request, scale, box, _svs(request)), box, compression)
         if answer.is_quick:
             return octets(bytes(answer.whole()))
-    return _send_volume(request, scale, box, compression)
+    return _send_volume(request, scale, box, compression, roi)
 
 
 def _may_be_quick(request: NodeRequest, box: Box) -> bool:
@@ -113,8 +132,10 @@ def _may_be_quick(request: NodeRequest, box: Box) -> bool:
     return few and not waits and request.server.monitor.active <= 1 and request.view.linear
 
 
-async def _send_volume(request: NodeRequest, scale: int, box: Box, compression: str) -> Any:
-    found = await _find(request, scale, box)
+async def _send_volume(
+    request: NodeRequest, scale: int, box: Box, compression: str, roi: str
+) -> Any:
+    found = await _find(request, scale, box, roi)
     request.finish()
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else {}
     answer = VolumeAnswer(found, box, compression)
@@ -134,8 +155,7 @@ async def post_raw(request: NodeRequest) -> Any:
     shape = block_shape(request.instance)
     box = parse.limit_voxels(parse.need_aligned(parse.parse_box(words[1], words[2]), shape))
     compression = parse.parse_compression(request, ("", "none", "lz4", "gzip"))
-    parse.refuse_roi(request)
-    await ingest.post_volume(request, box, compression)
+    await ingest.post_volume(request, box, compression, parse.parse_roi(request))
     return empty()
 
 

@@ -97,9 +97,9 @@ async def _send_picture(
     height = wanted.shape[0] if wanted.rows is None else len(wanted.rows)
     images.check_size(width, height, form)
     scale = parse.parse_scale(request)
-    parse.refuse_roi(request)
+    roi = parse.parse_roi(request, scale)
     found = await request.in_thread(
-        endpoints_voxels.find_box, request, scale, wanted.box, supervoxels
+        endpoints_voxels.find_box, request, scale, wanted.box, supervoxels, roi
     )
     request.finish()
     voxels = np.zeros(wanted.box.shape_zyx, np.uint64)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import blocks, downres, prepare
-from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks
+from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks, SetExtents
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import VersionConflict
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
@@ -15,6 +15,8 @@ from dvid_es.geometry import Box, Triple
 from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest
 from dvid_es.logs.base import Packs
+from dvid_es.projections import regions
+from dvid_es.projections.regions import Region
 
 Coords = NDArray[np.int32]
 
@@ -25,18 +27,40 @@ PUT_BLOCKS = 128
 """Blocks that one task puts into packs."""
 
 
-async def post_volume(request: NodeRequest, box: Box, compression: str) -> None:
-    """Write an aligned box from the voxels of a body.
+async def choose_blocks(
+    request: NodeRequest, box: Box, roi: str
+) -> tuple[Coords, Coords, Region | None]:
+    """Return the blocks of an aligned box and where they begin in it: those in a region, if one is named.
+
+    Raises:
+        InvalidRequest: there is no such region.
+    """
+    coords, places = prepare.block_places(box, block_shape(request.instance))
+    if not roi:
+        return coords, places, None
+    region = await request.in_thread(regions.find, request.txn, roi, request.version_id)
+    inside = region.mask(box).holds(coords)
+    return coords[inside], places[inside], region
+
+
+async def post_volume(request: NodeRequest, box: Box, compression: str, roi: str = "") -> None:
+    """Write an aligned box from the voxels of a body; with a region, only its blocks.
+
+    The extents grow by the whole box, also where the region has none of its blocks, as in DVID.
 
     Raises:
         InvalidRequest: the body does not have these voxels; nothing has changed.
     """
     instance = request.instance
     shape = block_shape(instance)
-    coords, places = prepare.block_places(box, shape)
+    coords, places, region = await choose_blocks(request, box, roi)
     volume = await request.in_thread(
         prepare.inflate_volume, request.body, compression, box.shape_zyx
     )
+    extents = (*box.start_zyx[::-1], *box.max_xyz)
+    if not len(coords):
+        await request.write(SetExtents(extents=extents, grow=True))
+        return
     counted = bool(instance.settings["IndexedLabels"])
     wanted = prepare.Wanted(counted=counted, kept=instance.settings["MaxDownresLevel"] > 0)
     tasks = [
@@ -44,10 +68,10 @@ async def post_volume(request: NodeRequest, box: Box, compression: str) -> None:
         for start, stop in spans(len(coords), TASK_BLOCKS)
     ]
     prepared = await in_threads(request, prepare.prepare_boxes, tasks)
-    extents = (*box.start_zyx[::-1], *box.max_xyz)
     await _write(
-        request, 0, coords, _joined(prepared), counted=counted, downres=True, extents=extents
-    )
+        request, 0, coords, _joined(prepared), counted=counted, downres=True, extents=extents,
+        region=region,
+    )  # fmt: skip
 
 
 async def post_stream(
@@ -106,6 +130,7 @@ async def _write(
     extents: tuple[int, ...] = (),
     plain: bool = False,
     mutates: bool = True,
+    region: Region | None = None,
 ) -> None:
     """Put prepared blocks into packs and have the command decided."""
     packs = request.stream.packs
@@ -133,6 +158,7 @@ async def _write(
         max_label=0 if plain else max(one.highest for one in prepared),
         extents=extents,
         mutates=mutates,
+        region=region,
     )
     await request.write(command)
 

@@ -69,15 +69,16 @@ def parse_compression(request: NodeRequest, allowed: tuple[str, ...], default: s
     return found
 
 
-def refuse_roi(request: NodeRequest) -> None:
-    """Refuse a mask that cannot be applied.
+def parse_roi(request: NodeRequest, scale: int = 0) -> str:
+    """Return the name of the region of interest that masks a request, or "".
 
     Raises:
-        InvalidRequest: a region of interest is asked for.
+        InvalidRequest: a scale is asked for with it, as DVID has no such masks either.
     """
-    name = request.args.get("roi")
-    if name:
-        raise InvalidRequest(f'no ROI "{name}" can be used here: leave out the option "roi"')
+    name = request.args.get("roi", "")
+    if name and scale:
+        raise InvalidRequest("a ROI masks voxels of scale 0 only: leave out roi= or scale=")
+    return name
 
 
 def parse_points(body: bytes) -> NDArray[np.int64]:
