@@ -155,5 +155,6 @@ def _boxes(record: Record, repo: Repo, declared: Declared, fetch: Fetch) -> Coor
         return None
     bulk, scale = place(record.event)
     first = np.frombuffer(fetch(bulk), "<i4").reshape(-1, 3)[:, ::-1].astype(np.int64)
-    size = np.array(instance.settings["BlockSize"], np.int64) << scale
+    # Points are placed by types without blocks of their own: each is a block of one voxel.
+    size = np.array(instance.settings.get("BlockSize", (1, 1, 1)), np.int64) << scale
     return np.stack([first * size, (first + 1) * size], axis=1).clip(-(1 << 31), (1 << 31) - 1)

@@ -145,8 +145,16 @@ class NodeRequest:
 
     # -- writing ------------------------------------------------------------------------------
 
-    async def write(self, command: Command, *, root: str = "", creates: bool = False) -> bytes:
+    async def write(
+        self, command: Command, *, root: str = "", creates: bool = False, keyed: bool = True
+    ) -> bytes:
         """Have a command decided; return the body of its answer once it is durable and visible.
+
+        Args:
+            command: to decide.
+            root: of another repository than that of the request.
+            creates: whether it makes that repository.
+            keyed: whether an Idempotency-Key is meant for this command; not if it is one of many.
 
         Raises:
             DvidError: it was refused, and nothing has changed.
@@ -161,7 +169,7 @@ class NodeRequest:
             app=self.args.get("app", ""),
             unlocked=self.is_admin or self.server.settings.mode == "fullwrite",
             dry_run=self.args.get("dryrun") == "true",
-            idempotency_key=self._idempotency_key(),
+            idempotency_key=self._idempotency_key() if keyed else "",
             creates=creates,
         )
         self.finish()  # a reader kept open while waiting would hold back the pages of the store

@@ -11,8 +11,10 @@ from dvid_es.datatypes.labelarray.touched import PLACED, TABLES, TOUCHED
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies import counters
 from dvid_es.datatypes.labelmap.bodies.requests import READS
+from dvid_es.datatypes.labelmap.looked_into import UNMAPPED
 from dvid_es.http.datatype import Created, Datatype
 from dvid_es.projections.catalog import Instance
+from dvid_es.projections.labels import SOURCES
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -44,6 +46,8 @@ def extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
 
 
 READS["labelarray"] = LabelReads
+
+SOURCES["labelarray"] = UNMAPPED
 
 LABELARRAY = Datatype(
     name="labelarray",

@@ -7,9 +7,11 @@ from typing import Any
 from dvid_es.datatypes.labelblk import endpoints, fold
 from dvid_es.datatypes.labelblk.following import refused
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
+from dvid_es.datatypes.labelmap.looked_into import UNMAPPED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
 from dvid_es.projections.catalog import Instance
+from dvid_es.projections.labels import SOURCES
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -36,6 +38,8 @@ def extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
     found = endpoints_settings.properties(txn, instance, view)
     return {**found, "MinIndex": None, "MaxIndex": None}
 
+
+SOURCES["labelblk"] = UNMAPPED
 
 LABELBLK = Datatype(
     name="labelblk",

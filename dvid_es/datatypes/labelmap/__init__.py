@@ -7,6 +7,7 @@ from dvid_es.datatypes.labelmap.bodies import endpoints as endpoints_bodies
 from dvid_es.datatypes.labelmap.bodies.reads import supervoxels_of
 from dvid_es.datatypes.labelmap.export import endpoints as endpoints_export
 from dvid_es.datatypes.labelmap.fsck import endpoints as endpoints_fsck
+from dvid_es.datatypes.labelmap.looked_into import MAPPED
 from dvid_es.datatypes.labelmap.precomputed import endpoints as endpoints_precomputed
 from dvid_es.datatypes.labelmap.published import PUBLISHED
 from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
@@ -17,6 +18,7 @@ from dvid_es.datatypes.labelmap.voxels import blocks, endpoints_slices, extents
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from dvid_es.datatypes.labelmap.voxels import fold as fold_voxels
 from dvid_es.http.datatype import Datatype
+from dvid_es.projections.labels import SOURCES
 
 VOXEL_ROWS = {
     blocks.BLOCKS: "blocks",
@@ -25,6 +27,8 @@ VOXEL_ROWS = {
     svindex.BLOCK_COUNTS: "block counts",
     svindex.TOTALS: "supervoxel totals",
 }
+
+SOURCES["labelmap"] = MAPPED
 
 LABELMAP = Datatype(
     name="labelmap",

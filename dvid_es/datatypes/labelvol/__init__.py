@@ -10,11 +10,13 @@ from dvid_es.datatypes.labelarray.touched import TABLES
 from dvid_es.datatypes.labelblk.following import refused
 from dvid_es.datatypes.labelmap import instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies.requests import READS
+from dvid_es.datatypes.labelmap.looked_into import UNMAPPED
 from dvid_es.datatypes.labelvol import endpoints, fold
 from dvid_es.datatypes.labelvol.touched import PLACED, TOUCHED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
 from dvid_es.projections.catalog import Instance
+from dvid_es.projections.labels import SOURCES
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -44,6 +46,8 @@ def extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
 
 
 READS["labelvol"] = LabelReads
+
+SOURCES["labelvol"] = UNMAPPED
 
 LABELVOL = Datatype(
     name="labelvol",

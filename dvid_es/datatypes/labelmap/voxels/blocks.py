@@ -10,7 +10,7 @@ from dvid_es.codecs.downres import downres_block
 from dvid_es.errors import CorruptStore, VersionConflict
 from dvid_es.events import Bulk, Record
 from dvid_es.geometry import Box, Triple
-from dvid_es.projections import versioned
+from dvid_es.projections import labels, versioned
 from dvid_es.projections.blockrows import (
     PACKED,
     all_coords,
@@ -175,3 +175,5 @@ def put_blocks(
     header = record.header
     found = keys(header.instance, scale, coords_zyx)
     put_many(txn, found, [pack_value(block) for block in blocks], header.version, record.offset)
+    if scale == 0:
+        labels.voxels_written(txn, record, coords_zyx)

@@ -1,0 +1,71 @@
+"""Labels as other datatypes see them: what lies under a voxel, what a body is made of, what changes.
+
+Datatypes know each other by their events alone. What hangs on labels needs two things more, and this is
+where they meet: a label type says here how its instances are looked into, and who listens is told here,
+within the fold, which blocks of voxels an event has changed.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvid_es.events import Bulk, Record
+from dvid_es.geometry import Triple
+from dvid_es.projections.catalog import Instance
+from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.versions import View
+
+Labels = NDArray[np.uint64]
+Coords = NDArray[np.int32]
+Points = NDArray[np.int64]
+
+
+class LabelSource(NamedTuple):
+    """How the instances of one label type are looked into; all of it pure, at any view."""
+
+    block_shape: Callable[[Instance], Triple]
+    """Shape of its blocks in voxels, ZYX."""
+
+    find_blocks: Callable[[ReadTxn, Instance, View, Coords], list[Bulk | None]]
+    """The stored blocks int32[n, 3] (ZYX) of full resolution: equal ones hold equal voxels. One that the
+    parents of a version merge disagree about is None, as if it were not there."""
+
+    supervoxels_at: Callable[[ReadTxn, Instance, View, Points], Labels]
+    """What voxels int64[n, 3] (ZYX) hold: uint64[n], 0 where there is nothing."""
+
+    members: Callable[[ReadTxn, Instance, View, int], Labels]
+    """The supervoxels of a body, ascending, and among them the label itself unless that is a supervoxel
+    of another body: what was once given this label by name belongs to it."""
+
+    bodies: Callable[[ReadTxn, Instance, View, Labels], Labels]
+    """The bodies of supervoxels uint64[n]; 0 for 0 and for those that were split."""
+
+
+SOURCES: dict[str, LabelSource] = {}
+"""By the name of the datatype."""
+
+Watcher = Callable[[WriteTxn, Record, Coords], None]
+"""Is told of blocks int32[n, 3] (ZYX) of full resolution whose voxels an event has written, in the order of
+their keys. The header of the record names the instance written to, which may be another one than that of
+the event: one that follows it. The transaction holds the new blocks; those before are in the view
+`at(record.offset - 1)`. It is part of a fold: pure, and it never fails."""
+
+WATCHERS: list[Watcher] = []
+
+
+def voxels_written(txn: WriteTxn, record: Record, coords_zyx: Coords) -> None:
+    """Tell all watchers of written blocks."""
+    for watcher in WATCHERS:
+        watcher(txn, record, coords_zyx)
+
+
+SYNC_WATCHERS: list[Callable[[WriteTxn, Record], None]] = []
+"""Are told within the fold when the instance of a record listens to others than before."""
+
+
+def syncs_set(txn: WriteTxn, record: Record) -> None:
+    """Tell all watchers that an instance listens to others."""
+    for watcher in SYNC_WATCHERS:
+        watcher(txn, record)
