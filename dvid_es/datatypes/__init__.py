@@ -1,5 +1,6 @@
 """The datatypes of this server: one folder and one line each."""
 
+from dvid_es.datatypes.annotation import ANNOTATION
 from dvid_es.datatypes.imageblk import IMAGEBLK
 from dvid_es.datatypes.keyvalue import KEYVALUE
 from dvid_es.datatypes.labelarray import LABELARRAY
@@ -18,6 +19,7 @@ DATATYPES: tuple[Datatype, ...] = (
     LABELBLK,
     LABELVOL,
     ROI,
+    ANNOTATION,
     TARSUPERVOXELS,
     *IMAGEBLK,
 )

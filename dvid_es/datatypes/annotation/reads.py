@@ -1,0 +1,250 @@
+"""What annotations are asked: elements in boxes and blocks, of labels and of tags. Sync; one transaction.
+
+Source: the reads of datatype/annotation/annotation.go (janelia-flyem/dvid).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dvid_es.codecs import gojson
+from dvid_es.datatypes.annotation import rows
+from dvid_es.datatypes.annotation.changes import read_known
+from dvid_es.datatypes.annotation.elements import Element, joined, read_element
+from dvid_es.datatypes.annotation.rows import ELEMENTS, LABELED, Stored
+from dvid_es.datatypes.annotation.source import listed_members
+from dvid_es.geometry import Box, Triple
+from dvid_es.projections import versioned
+from dvid_es.projections.catalog import Instance, instance_key
+from dvid_es.projections.labels import Labels
+from dvid_es.projections.txn import ReadTxn
+from dvid_es.versions import View
+
+FEW_SUPERVOXELS = 32
+"""Lists of so many are looked up one by one; for more, those without elements are leapt over."""
+
+Entry = tuple[bytes, bytes]
+"""Place, as keys hold it, and text without relationships."""
+
+
+class Listing(NamedTuple):
+    """One block and its elements, in their order."""
+
+    block_zyx: Triple
+    elements: list[tuple[bytes, Stored]]
+    """Places, as keys hold them, and elements."""
+
+    is_null: bool
+
+    def text(self) -> bytes:
+        """Return its JSON array."""
+        if self.is_null and not self.elements:
+            return b"null"
+        return joined(stored.text for _, stored in self.elements)
+
+
+# -- blocks ----------------------------------------------------------------------------------
+
+
+def blocks_in(
+    txn: ReadTxn, instance: int, view: View, box: Box | None, after: Triple | None = None
+) -> Iterator[Listing]:
+    """Iterate over the blocks in a box of blocks, in ZYX order; the cost follows those that are there.
+
+    Args:
+        txn: the state to read.
+        instance: the annotation.
+        view: what is seen of it.
+        box: of blocks; None for all.
+        after: begin behind this block.
+    """
+    head = instance_key(instance, ELEMENTS)
+    stop = instance_key(instance, ELEMENTS + 1)
+    wanted = None if box is None else _first_inside(box, *box.start_zyx)
+    if box is not None and wanted is None:
+        return
+    start = head if wanted is None else head + rows.point_bytes(wanted)
+    if after is not None:
+        start = max(start, head + rows.point_bytes(after) + b"\2")
+    block, found = b"", list[tuple[bytes, Stored]]()
+    known = 0
+    while start:
+        again = b""
+        for key, value in versioned.scan(txn, start, stop, view):
+            if key[5:17] != block:
+                if block:
+                    yield _listing(block, found, known)
+                block, found, known = b"", [], 0
+                leap = None if box is None else _leap(box, key)
+                if leap is not None:
+                    again = head + leap if leap else b""
+                    break
+                block = key[5:17]
+            if rows.is_block(key):
+                known = value[0]
+            else:
+                found.append((key[18:30], rows.decode_element(value)))
+        else:
+            if block:
+                yield _listing(block, found, known)
+        start = again
+
+
+def _leap(box: Box, key: bytes) -> bytes | None:
+    """Return None if the block of a key is in a box; else the next one that may be; empty for none."""
+    z, y, x = rows.point_of(key, 5)
+    (z0, y0, x0), (z1, y1, x1) = box
+    if z0 <= z < z1 and y0 <= y < y1 and x0 <= x < x1:
+        return None
+    inside = _first_inside(box, z, y, x)
+    return b"" if inside is None else rows.point_bytes(inside)
+
+
+def _first_inside(box: Box, z: int, y: int, x: int) -> Triple | None:
+    """Return the first coordinate of a box at or after one in ZYX order, or None."""
+    (z0, y0, x0), (z1, y1, x1) = box
+    if z0 >= z1 or y0 >= y1 or x0 >= x1:
+        return None
+    if z < z0:
+        return z0, y0, x0
+    if y < y0:
+        y, x = y0, x0
+    x = max(x, x0)
+    if x >= x1:
+        y, x = y + 1, x0
+    if y >= y1:
+        z, y, x = z + 1, y0, x0
+    return (z, y, x) if z < z1 else None
+
+
+def _listing(block: bytes, found: list[tuple[bytes, Stored]], known: int) -> Listing:
+    found.sort(key=lambda item: item[1].order)
+    return Listing(rows.point_of(block), found, known == rows.NULL)
+
+
+def texts_in(txn: ReadTxn, instance: int, view: View, box: Box, shape: Triple) -> Iterator[bytes]:
+    """Iterate over the elements in a box of voxels."""
+    (z0, y0, x0), (z1, y1, x1) = box
+    for listing in blocks_in(txn, instance, view, box.blocks(shape)):
+        for point, stored in listing.elements:
+            z, y, x = rows.point_of(point)
+            if z0 <= z < z1 and y0 <= y < y1 and x0 <= x < x1:
+                yield stored.text
+
+
+def texts_of_spans(
+    txn: ReadTxn, instance: int, view: View, spans: Iterable[Sequence[int]]
+) -> Iterator[bytes]:
+    """Iterate over the elements in the blocks of spans (z, y, first x, last x)."""
+    for z, y, first, last in spans:
+        box = Box((z, y, first), (z + 1, y + 1, last + 1))
+        for listing in blocks_in(txn, instance, view, box):
+            yield from (stored.text for _, stored in listing.elements)
+
+
+def count_blocks(txn: ReadTxn, instance: int, view: View) -> int:
+    """Return how many blocks there are, empty ones too."""
+    return sum(1 for _ in blocks_in(txn, instance, view, None))
+
+
+# -- lists -----------------------------------------------------------------------------------
+
+
+def entries_of_tag(txn: ReadTxn, instance: int, view: View, tag: str) -> list[Entry]:
+    """Return the elements with a tag, in ZYX order."""
+    prefix = rows.tag_prefix(instance, tag)
+    found = versioned.scan(txn, prefix, prefix + b"\xff" * 13, view)
+    return [(key[-12:], text) for key, text in found]
+
+
+def entries_of_label(
+    txn: ReadTxn, instance: Instance, view: View, version: int, label: int
+) -> list[Entry]:
+    """Return the elements of a body, in ZYX order.
+
+    Args:
+        txn: the state to read.
+        instance: the annotation.
+        view: what is seen of it.
+        version: ordinal of the version of the labels.
+        label: the body.
+    """
+    svs = listed_members(txn, instance, version, label)
+    found = list(entries_of_supervoxels(txn, instance.id, view, svs))
+    if len(svs) > 1:
+        found.sort()
+    return found
+
+
+def entries_of_supervoxels(txn: ReadTxn, instance: int, view: View, svs: Labels) -> Iterator[Entry]:
+    """Iterate over the elements on some supervoxels, uint64[n] ascending.
+
+    The cost follows the supervoxels that have elements, or that are asked for, whichever are fewer.
+    """
+    head, at, n = instance_key(instance, LABELED), 0, len(svs)
+    while at < n:
+        prefix = head + int(svs[at]).to_bytes(8, "big")
+        row = txn.seek(prefix)
+        if row is None or not row[0].startswith(head):
+            return
+        if row[0].startswith(prefix):
+            for key, text in versioned.scan(txn, prefix, prefix + b"\xff" * 25, view):
+                yield key[-12:], text
+            at += 1
+        elif n <= FEW_SUPERVOXELS:
+            at += 1
+        else:
+            following = int.from_bytes(row[0][5:13], "big")
+            at = int(np.searchsorted(svs, np.uint64(following)))
+
+
+class Expander:
+    """Finds the elements that lists and relationships name, in their blocks."""
+
+    def __init__(self, txn: ReadTxn, instance: int, view: View, shape: Triple) -> None:
+        """Look into the blocks of an annotation."""
+        self._txn, self._instance, self._view = txn, instance, view
+        self._shape = np.array(shape, np.int64)
+
+    def find(self, points_zyx: Sequence[Triple]) -> list[Stored | None]:
+        """Return the elements at places of their own blocks, None where there is none."""
+        if not points_zyx:
+            return []
+        points = np.array(points_zyx, np.int64)
+        blocks = (points // self._shape).astype(np.int32)
+        keys = rows.element_keys(self._instance, blocks, points.astype(np.int32))
+        found = read_known(self._txn, keys, self._view)
+        return [None if value is None else rows.decode_element(value) for value in found]
+
+    def full(self, entries: Sequence[Entry]) -> list[bytes]:
+        """Return the elements of a list with their relationships, without those that are in no block."""
+        found = self.find([rows.point_of(point) for point, _ in entries])
+        return [stored.text for stored in found if stored is not None]
+
+    def verbose(self, entries: Sequence[Entry]) -> Iterator[bytes]:
+        """Iterate over the elements of a list with what is known of their partners."""
+        found = self.find([rows.point_of(point) for point, _ in entries])
+        elements = [None if one is None else read_element(one.text) for one in found]
+        wanted = {rel.To for element in elements if element for rel in element.Rels or ()}
+        partners = dict(zip(wanted, self.find([to[::-1] for to in wanted]), strict=True))
+        known = {to: b"" if one is None else _partner(one) for to, one in partners.items()}
+        for (_, plain), element in zip(entries, elements, strict=True):
+            rels = [
+                b'{"Rel":"%b","To":[%d,%d,%d]%b}' % (rel.Rel.encode(), *rel.To, known[rel.To])
+                for rel in (element.Rels or () if element else ())
+            ]
+            yield plain[:-1] + b',"Rels":' + joined(rels) + b"}"
+
+
+def _partner(stored: Stored) -> bytes:
+    """Return the fields of a partner, without those that are empty."""
+    partner: Element = read_element(stored.text)
+    fields = b""
+    if partner.Kind != "Unknown":
+        fields += b',"Kind":"%b"' % partner.Kind.encode()
+    if partner.Tags:
+        fields += b',"Tags":' + gojson.dumps(partner.Tags).encode()
+    if partner.Prop:
+        fields += b',"Prop":' + gojson.dumps(partner.Prop, sort_keys=True).encode()
+    return fields
