@@ -32,7 +32,7 @@ from dvid_es.projections.projector import Projector
 from dvid_es.publishing.activity import Activity
 from dvid_es.publishing.messages import Classics, Renderer, Topics
 from dvid_es.publishing.outbox import Outbox
-from dvid_es.replay.catchup import Progress, Setbacks, catch_up
+from dvid_es.replay.catchup import Progress, Setbacks, catch_up, is_known
 from dvid_es.replay.digest import Kind, unchanged
 from dvid_es.replay.opening import open_store
 from dvid_es.replay.places import Places, mark_clean
@@ -58,6 +58,9 @@ class StreamOpener:
         """Remember where new logs go; no broker is asked before a log is there."""
         self._settings = settings
         self._cluster: Cluster | None = None
+        self.defers = False
+        """Whether logs are opened without their brokers, if these do not answer."""
+        self._away = False
 
     def __call__(self, folder: Path, root: str) -> Stream:
         """Open, or make, the stream of one repository."""
@@ -76,7 +79,11 @@ class StreamOpener:
         """Open, or make, a log on Kafka; a topic that is there is named by the marker in `folder`."""
         from dvid_es.logs.kafka import KafkaLog
 
-        return KafkaLog(folder, root, self.cluster(), topic, adopt=adopt)
+        unasked = self.defers and self._away
+        cluster, defer = self.cluster(), self.defers
+        log = KafkaLog(folder, root, cluster, topic, adopt=adopt, defer=defer, unasked=unasked)
+        self._away = self.defers and not is_known(log)
+        return log
 
     def new_topic(self, root: str) -> str:
         """Return the name of a topic that is not there: an earlier one is never written again."""
@@ -204,7 +211,7 @@ def make_engine(
         CorruptStore: the projections are ahead of a log.
         SettingsError: another server has the data folder.
     """
-    opened = OpenedData(settings)
+    opened = OpenedData(settings, serving=True)
     setbacks = Setbacks()
     try:
         store = open_store(opened.places, opened.ends)
@@ -239,6 +246,8 @@ def make_engine(
         engine.writer.halt(root, reason)
     for root, records in setbacks.postponed.items():
         engine.writer.postpone(opened.streams.get(root), records)
+    for root in setbacks.awaited:
+        engine.writer.expect(opened.streams.get(root))
     if settings.kafka_servers:
         _publish(settings, engine)
     engine.start()
@@ -323,8 +332,10 @@ def declared() -> Declared:
 class OpenedData:
     """A data folder claimed by this process, its logs and packs open: what rebuilding needs."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, serving: bool = False) -> None:
         """Claim the folder, made if need be, and open all logs.
+
+        With `serving`, logs are opened whether their brokers answer or not.
 
         Raises:
             CorruptLog: a log is damaged.
@@ -337,15 +348,20 @@ class OpenedData:
         DISK.make_folder(settings.data)
         self._lock = lock_folder(DISK, settings.data)
         try:
+            self._opener.defers = serving
             self.streams.open_all()
+            self._opener.defers = False
         except BaseException:
             self.close()
             raise
 
     @property
     def ends(self) -> dict[str, int]:
-        """By root UUID, how many events each log holds."""
-        return {stream.root: stream.log.end for stream in self.streams.all()}
+        """By root UUID, how many events each log holds; more than any can have where that is unknown."""
+        return {
+            stream.root: stream.log.end if is_known(stream.log) else 1 << 63
+            for stream in self.streams.all()
+        }
 
     def close(self) -> None:
         """Close the logs and let go of the folder."""

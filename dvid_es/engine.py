@@ -11,12 +11,13 @@ from typing import Any
 
 from dvid_es.analytics.service import Analytics
 from dvid_es.clock import Clock
-from dvid_es.errors import InvalidRequest
+from dvid_es.errors import InvalidRequest, LogUnavailable
 from dvid_es.jobs import Jobs
 from dvid_es.projections.catalog import Repo
 from dvid_es.projections.projector import Projector
 from dvid_es.projections.store import Store
 from dvid_es.publishing.activity import Activity
+from dvid_es.replay.catchup import follow
 from dvid_es.streams import Stream, Streams
 from dvid_es.versions import Version, VersionGraph
 from dvid_es.writer import Writer
@@ -65,7 +66,10 @@ class Engine:
         self.projector = projector
         self.clock = clock
         self._closed = closed
-        self.writer = Writer(store, streams, projector, clock, decisions, self._published)
+        self.writer = Writer(
+            store, streams, projector, clock, decisions, self._published,
+            lambda stream, stop: follow(store, stream, projector, stop),
+        )  # fmt: skip
         self.jobs = Jobs(clock, jobs_at_once)
         self.analytics = analytics
         self.pool = ThreadPoolExecutor(os.cpu_count() or 2, thread_name_prefix="kernel")
@@ -165,6 +169,7 @@ class Engine:
         names = known.sorted
         first = bisect.bisect_left(names, (prefix, ""))
         if not prefix or first == len(names) or not names[first][0].startswith(prefix):
+            self._check_all_known()
             raise InvalidRequest(f"could not find UUID with partial match to {prefix}")
         uuid, root = names[first]
         if first + 1 < len(names) and names[first + 1][0].startswith(prefix):
@@ -174,6 +179,19 @@ class Engine:
         stream = self.streams.get(root)
         assert stream.repo is not None
         return stream, stream.repo, stream.repo.graph.by_uuid[uuid]
+
+    def _check_all_known(self) -> None:
+        """Refuse to say that there is no such version while there are repositories of which nothing is known.
+
+        Raises:
+            LogUnavailable: naming one.
+        """
+        for stream in self.streams.all():
+            if stream.awaited and stream.repo is None:
+                raise LogUnavailable(
+                    f"no broker has answered yet for repository {stream.root}, and its projections"
+                    " are still to be made"
+                )
 
     def _published(self, repos: list[Repo]) -> None:
         """Forget names and wake readers; called by the writer after each commit."""

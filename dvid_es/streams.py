@@ -24,6 +24,10 @@ class Stream:
     packs: Packs
     repo: Repo | None = None
 
+    awaited: bool = False
+    """Whether the brokers of its log have not answered since the start: what is in it is not known yet,
+    nor what it is, if `repo` is None."""
+
     def publish(self, repo: Repo, sequence: int) -> None:
         """Make `repo` what new requests see."""
         self.repo = msgspec.structs.replace(repo, sequence=sequence)
@@ -70,7 +74,7 @@ class Streams:
         return any(
             stream.root == uuid or (stream.repo is not None and uuid in stream.repo.graph.by_uuid)
             for stream in self.all()
-            if stream.repo is not None or stream.log.end
+            if stream.repo is not None or stream.awaited or stream.log.end
         )
 
     def create(self, root: str) -> Stream:

@@ -18,6 +18,7 @@ from typing import Any
 from dvid_es.clock import Clock
 from dvid_es.commands import Command, Context, Decision
 from dvid_es.errors import (
+    Damage,
     DvidError,
     InvalidRequest,
     LockedVersion,
@@ -25,7 +26,7 @@ from dvid_es.errors import (
     StorageFull,
     WritesHalted,
 )
-from dvid_es.events import Header, Record, decode, encode_event, encode_header, to_builtins
+from dvid_es.events import Header, Record, encode_event, encode_header, to_builtins
 from dvid_es.logs.base import Entry, check_entries
 from dvid_es.projections.catalog import Repo, checkpoint
 from dvid_es.projections.projector import Projector, idempotency_row
@@ -36,6 +37,13 @@ logger = logging.getLogger(__name__)
 
 BATCH_MAX = 512
 QUEUE_MAX = 16384
+EVENTS_PER_TURN = 20_000
+"""Events that a log turns out to hold are applied so many at a time: other repositories take turns."""
+
+AGAIN_SECONDS = 1.0
+
+Follow = Callable[[Stream, int], None]
+"""Applies what a log holds and the projections lack, up to an offset; see `replay.catchup.follow`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +92,7 @@ class Writer:
         clock: Clock,
         settings: dict[str, Any],
         published: Callable[[list[Repo]], None],
+        follow: Follow,
     ) -> None:
         """Wire the writer; `published` hears of each repository whose sequence has moved."""
         self._store = store
@@ -92,10 +101,12 @@ class Writer:
         self._clock = clock
         self._settings = settings
         self._published = published
+        self._follow = follow
         self._queue: queue.Queue[Write | None] = queue.Queue(QUEUE_MAX)
         self._halted: dict[str, str] = {}
         self._backlog: dict[str, tuple[Stream, list[Record]]] = {}
         self._doubtful: set[str] = set()
+        self._coming_back: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -137,6 +148,10 @@ class Writer:
     def postpone(self, stream: Stream, records: list[Record]) -> None:
         """Apply events of the log before the next write: there was no space for them."""
         self._backlog[stream.root] = (stream, records)
+
+    def expect(self, stream: Stream) -> None:
+        """Apply what a log holds before its next write: nobody knows yet what that is."""
+        self._doubt(stream)
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
@@ -217,34 +232,68 @@ class Writer:
         del self._backlog[root]
 
     def _doubt(self, stream: Stream) -> None:
-        """Note that nobody knows whether the last append is in the log, and come back to it."""
+        """Note that nobody knows what the log holds, such as the last append, and come back to it."""
         self._doubtful.add(stream.root)
+        self._come_back(stream, 0)
+
+    def _come_back(self, stream: Stream, pause_s: float) -> None:
+        """Look again when it may be known; if it is known already, after a pause."""
+        root = stream.root
+        if root in self._coming_back:
+            return
+        self._coming_back.add(root)
 
         def again() -> None:
+            self._coming_back.discard(root)
             with contextlib.suppress(WritesHalted):
-                self.submit(Write(root=stream.root, command=_Settle()))
+                self.submit(Write(root=root, command=_Settle()))
 
         try:
             stream.log.settle(again)
-        except (LogUnavailable, WritesHalted):
+        except LogUnavailable:
             return
-        again()
+        except WritesHalted:
+            pause_s = 0
+        if pause_s:
+            timer = threading.Timer(pause_s, again)
+            timer.daemon = True
+            timer.start()
+        else:
+            again()
 
     def _settle(self, root: str) -> None:
-        """Let the projections follow what became of an append whose outcome was unknown.
+        """Let the projections follow a log of which it was unknown what it holds; some events a time.
 
         Raises:
-            LogUnavailable: it is not known yet.
+            LogUnavailable: it is not known yet, or there are more events.
+            WritesHalted: the log is damaged, or holds less than the projections do.
         """
         stream = self._streams.get(root)
-        end = stream.log.settle()
-        with self._store.read(root) as reading:
-            known = checkpoint(reading)
-        records = [decode(*stored) for stored in stream.log.read(known, end)]
-        if records:
-            logger.warning("%d events of %s were in its log after all", len(records), root)
-            self._backlog[root] = (stream, records)
+        try:
+            end = stream.log.settle()
+            with self._store.read(root) as reading:
+                known = checkpoint(reading)
+            stop = min(end, known + EVENTS_PER_TURN)
+            if known != end:
+                logger.warning(
+                    "repository %s: events %d to %d are in its log", root, known, end - 1
+                )
+                try:
+                    self._follow(stream, stop)
+                finally:
+                    self._published([stream.repo] if stream.repo is not None else [])
+        except (Damage, WritesHalted) as problem:
+            self._halted[root] = str(problem)
+            raise WritesHalted(str(problem)) from problem
+        except LogUnavailable:
+            self._come_back(stream, AGAIN_SECONDS)
+            raise
+        if stop < end:
+            self._come_back(stream, 0)
+            raise LogUnavailable(f"{stop} of {end} events of the log are applied; try again later")
+        self._backlog.pop(root, None)
         self._doubtful.discard(root)
+        stream.awaited = False
 
     def _commit(self, batch: Batch, root: str, pending: "_Pending") -> None:
         try:

@@ -3,8 +3,9 @@
 Who opens a log takes it over: it writes a message of a higher epoch and reads up to it. What an earlier
 writer adds behind that does not count (`kafka_fold.py`), and that writer notices at its next append,
 because its message does not lie where it must. The same step settles an append whose outcome is unknown:
-when the takeover is read, the append lies before it, or it never counts. FORMAT.md describes every
-byte, decision 0011 says why it is so.
+when the takeover is read, the append lies before it, or it never counts. A log that is opened while no
+broker answers takes over as soon as one does. FORMAT.md describes every byte, decision 0011 says why
+it is so.
 """
 
 import logging
@@ -47,6 +48,8 @@ class KafkaLog:
         topic: str,
         *,
         adopt: bool = False,
+        defer: bool = False,
+        unasked: bool = False,
         tail_records: int = TAIL_RECORDS,
         disk: Disk = DISK,
     ) -> None:
@@ -58,18 +61,22 @@ class KafkaLog:
             cluster: the brokers.
             topic: name of a new topic; the marker says that of one that is there.
             adopt: without a marker, take a topic that holds events already.
+            defer: if no broker answers, be in doubt as after an append without an answer, and go on
+                trying. What is in the topic is not known until then: `end` may be too low, `read`
+                and `append` raise LogUnavailable.
+            unasked: defer without asking the brokers first: another log has found none.
             tail_records: how many of the last events stay in memory.
             disk: the operating system.
 
         Raises:
             CorruptLog: the topic is gone, shorter than it was, damaged, or another one.
-            LogUnavailable: no broker answers.
+            LogUnavailable: no broker answers; not with `defer`.
             SettingsError: the folder is in use, the topic is another's or would lose events.
             StorageFull: no space for marker or index.
             WritesHalted: another failure of the operating system.
         """
         self._disk, self._folder, self._stream_id = disk, Path(folder), stream_id
-        self._cluster, self._topic = cluster, topic
+        self._cluster, self._topic, self._adopt = cluster, topic, adopt
         self._write_lock = threading.Lock()
         self._state_lock = threading.Lock()
         self._halted = self._doubt = ""
@@ -79,13 +86,14 @@ class KafkaLog:
         self._producer: Producer | None = None
         self._index: Index | None = None
         self._tail: deque[Stored] = deque()
-        self._tail_records, self._tail_bytes = tail_records, 0
+        self._tail_records, self._tail_bytes, self._since_place = tail_records, 0, 0
         self._nonce = bytes.fromhex(SystemClock().new_uuid())
         self._folder_lock = -1
+        self._reached = False
         try:
             disk.make_folder(self._folder)
             self._folder_lock = lock_folder(disk, self._folder)
-            self._open(adopt)
+            self._open(defer, unasked)
         except OSError as error:
             self._release()
             raise failure(error, f"the log in {self._folder} cannot be opened") from error
@@ -93,8 +101,28 @@ class KafkaLog:
             self._release()
             raise
 
-    def _open(self, adopt: bool) -> None:
+    def _open(self, defer: bool, unasked: bool) -> None:
         remove_unfinished(self._disk, self._folder)
+        marker = read_marker(self._folder)
+        if marker is not None:
+            self._topic = marker.topic
+        self._index = Index(self._disk, self._folder, beginning(self._stream_id), writing=True)
+        self._fold = Fold(self._topic, self._index.last)
+        try:
+            if unasked:
+                raise LogUnavailable("no broker has answered yet")
+            self._fold = self._reach()
+        except LogUnavailable as problem:
+            if not defer:
+                raise
+            self._lose_track(str(problem))
+        else:
+            self._reached = True
+            self._remember(self._fold)
+
+    def _reach(self) -> Fold:
+        """Look what the topic holds, and take it over."""
+        assert self._index is not None
         marker = read_marker(self._folder)
         self._find_topic(marker)
         first, last = self._cluster.ends(self._topic)
@@ -108,12 +136,11 @@ class KafkaLog:
                 f"topic {self._topic} is not the one that held the events of {marker.stream}: it was"
                 " made anew, or is another's. Restore it from a copy or a mirror"
             )
-        self._index = Index(self._disk, self._folder, beginning(self._stream_id), writing=True)
         fold = Fold(self._topic, self._index.last)
         if last < fold.kafka:
             raise gone_back(self._topic, last, fold.kafka)
         read_on(self._cluster, fold, last, self._index.add)
-        if marker is None and fold.sequence and not adopt:
+        if marker is None and fold.sequence and not self._adopt:
             raise SettingsError(
                 f"topic {self._topic} holds {fold.sequence} events already: it belongs to another"
                 " server's data; choose another [log] topicPrefix"
@@ -129,12 +156,9 @@ class KafkaLog:
             raise SettingsError(f"topic {self._topic} belongs to the stream {fold.stream_id!r}")
         if marker is None:
             write_marker(self._disk, self._folder, self._identity(fold.kafka))
-        self._fold = fold
-        self._remember(fold)
+        return fold
 
     def _find_topic(self, marker: Marker | None) -> None:
-        if marker is not None:
-            self._topic = marker.topic
         if self._topic not in self._cluster.topics():
             if marker is not None:
                 raise CorruptLog(
@@ -295,7 +319,7 @@ class KafkaLog:
         while not self._closing.wait(pause):
             pause = min(2 * pause + 0.05, _PAUSE_MAX_S)
             try:
-                fold = self._resume()
+                fold = self._resume() if self._reached else self._reach()
             except LogUnavailable as problem:
                 logger.info("topic %s: %s", self._topic, problem)
                 continue
@@ -308,8 +332,12 @@ class KafkaLog:
                     self._tail_bytes = 0
                 self._fold = fold
                 self._doubt = ""
+                if not self._reached and not self._halted:
+                    self._reached = True
+                    self._remember(fold)
                 waiting, self._then = self._then, []
-            logger.warning("topic %s: writes go on at event %d", self._topic, fold.sequence)
+            if not self._halted:
+                logger.warning("topic %s: writes go on at event %d", self._topic, fold.sequence)
             for then in waiting:
                 then()
             return
@@ -342,8 +370,11 @@ class KafkaLog:
 
         Raises:
             LogUnavailable: no broker answers, and the records are not among the last ones.
+            CorruptLog: also if it could not be opened when a broker answered at last.
         """
         with self._state_lock:
+            if not self._reached:
+                raise CorruptLog(self._halted) if self._halted else LogUnavailable(self._doubt)
             end, kafka_end = self._fold.sequence, self._fold.kafka
             start, stop = max(start, 0), end if stop is None else min(stop, end)
             oldest = self._tail[0].offset if self._tail else end

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dvid_es.errors import CorruptStore, StorageFull, WritesHalted
+from dvid_es.errors import CorruptStore, LogUnavailable, StorageFull, WritesHalted
 from dvid_es.events import BY_CLASS, Record, decode
 from dvid_es.logs.base import Log
 from dvid_es.projections.catalog import checkpoint
@@ -35,6 +35,10 @@ class Setbacks:
     postponed: dict[str, list[Record]] = field(default_factory=dict)
     """What remains to be applied, by root UUID, because the disk is full."""
 
+    awaited: list[str] = field(default_factory=list)
+    """Root UUIDs of those whose brokers do not answer: what their logs hold is not known. They are
+    shown as the projections have them."""
+
 
 def catch_up(
     store: Store,
@@ -58,17 +62,56 @@ def catch_up(
         CorruptStore: the store is ahead of a log: log files are missing. Without `setbacks`: an event
             cannot be applied.
         CorruptLog: an event is damaged or unknown.
+        LogUnavailable: brokers do not answer, and no `setbacks`.
         StorageFull: no space, and no `setbacks`, or too much for them.
     """
     streams = list(streams)
-    check_not_ahead(checkpoints(store), {stream.root: stream.log.end for stream in streams})
+    held = checkpoints(store)
+    ends = {stream.root: stream.log.end for stream in streams}
+    if setbacks is not None:
+        setbacks.awaited = [stream.root for stream in streams if not is_known(stream.log)]
+        ends |= {root: held.get(root, 0) for root in setbacks.awaited}
+    check_not_ahead(held, ends)
     applied = 0
     for stream in streams:
+        if setbacks is not None and stream.root in setbacks.awaited:
+            stream.awaited = True
+            _show(store, stream)
+            continue
         end = stream.log.end
         if upto is not None:
             end = min(end, upto.get(stream.root, end))
         applied += _catch_up_one(store, stream, projector, progress, end, setbacks)
     return applied
+
+
+def is_known(log: Log) -> bool:
+    """Say whether it is known what a log holds."""
+    try:
+        log.settle()
+    except LogUnavailable:
+        return False
+    except WritesHalted:
+        return True
+    return True
+
+
+def follow(store: Store, stream: Stream, projector: Projector, stop: int) -> None:
+    """Fold the events that `store` lacks, up to the offset `stop`, and publish the documents.
+
+    Raises:
+        CorruptStore: an event cannot be applied, or the store is ahead: events are missing.
+        CorruptLog: an event is damaged or unknown.
+        LogUnavailable: no broker answers; what was applied stays.
+        StorageFull: no space; what was applied stays.
+    """
+    with store.read(stream.root) as reading:
+        check_not_ahead({stream.root: checkpoint(reading)}, {stream.root: stream.log.end})
+    try:
+        _catch_up_one(store, stream, projector, None, stop, None)
+    except BaseException:
+        _show(store, stream)  # what was applied before
+        raise
 
 
 def checkpoints(store: Store) -> dict[str, int]:
@@ -132,10 +175,15 @@ def _catch_up_one(
             ]
             logger.error("repository %s lacks %d events: %s", stream.root, end - position, full)
         logger.info("applied %d events of repository %s", position - start, stream.root)
-    if position:
-        with store.read(stream.root, stream.packs) as reading:
-            stream.publish(reading.repo, position - 1)
+    _show(store, stream)
     return position - start
+
+
+def _show(store: Store, stream: Stream) -> None:
+    """Publish what the projections say of a repository."""
+    with store.read(stream.root, stream.packs) as reading:
+        if position := checkpoint(reading):
+            stream.publish(reading.repo, position - 1)
 
 
 class _CannotApply(Exception):

@@ -221,7 +221,9 @@ class Analytics:
         if known is None or known.stamp != stamp:
             manifest = read_manifest(folder, subject.root)
             parts = list(manifest.parts)
-            while parts and not agrees(parts[-1], subject.log, subject.log.end):
+            # What is visible is in the log, though a log without its brokers may not know.
+            end = max(subject.log.end, subject.now().sequence + 1)
+            while parts and not agrees(parts[-1], subject.log, end):
                 parts.pop()
             known = _Known(stamp, msgspec.structs.replace(manifest, parts=tuple(parts)))
             with self._lock:

@@ -137,7 +137,7 @@ def _serve(settings: Settings, listener: socket.socket, demo: bool) -> None:
 
 def _announce(settings: Settings, engine: "Engine", url: str) -> None:
     repos = engine.repos()
-    events = sum(stream.log.end for stream, _ in repos)
+    events = sum(repo.sequence + 1 for _, repo in repos)
     click.echo(f"dvid-es {__version__} serves {url}")
     click.echo(
         f"data: {settings.data.absolute()}, {len(repos)} repositories, {events} events\n"

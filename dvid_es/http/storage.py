@@ -32,7 +32,7 @@ def storage_summary(engine: Engine) -> dict[str, Any]:
         }
         found["repositories"][stream.root] = {
             "alias": repo.document.alias,
-            "events": stream.log.end,
+            "events": repo.sequence + 1,
             "log bytes": _bytes_below(folder / stream.root / "log"),
             "pack bytes": _bytes_below(folder / stream.root / "packs"),
             "instances": instances,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from dvid_es.errors import DvidError
+from dvid_es.errors import Damage, DvidError
 from dvid_es.events import decode
 from dvid_es.feed.cursors import Cursors
 from dvid_es.projections.catalog import Repo
@@ -61,6 +61,7 @@ class Outbox:
         self._connect = connect
         self._places = places
         self._sender: Sender | None = None
+        self._damaged: set[str] = set()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self.problem = ""
@@ -93,8 +94,7 @@ class Outbox:
                     break
                 try:
                     for stream in self._streams.all():
-                        while not self._stop.is_set() and self._turn(stream):
-                            pass
+                        self._send_all(stream)
                     self._wake.wait()
                 except DvidError as problem:
                     self._give_up(problem)
@@ -105,6 +105,16 @@ class Outbox:
         finally:
             self._disconnect()
 
+    def _send_all(self, stream: Stream) -> None:
+        """Send what there is of one repository; one that is damaged holds up no other."""
+        try:
+            while not self._stop.is_set() and stream.root not in self._damaged:
+                if not self._turn(stream):
+                    return
+        except Damage:
+            self._damaged.add(stream.root)
+            logger.exception("nothing of repository %s is sent before a restart", stream.root)
+
     def _turn(self, stream: Stream) -> bool:
         """Send some events of one repository; say whether there were any."""
         repo = stream.repo
@@ -112,6 +122,7 @@ class Outbox:
         if repo is None or start > repo.sequence:
             return False
         messages, last = self._rendered(stream, repo, start)
+        assert last >= start, "what is visible is in the log"
         if self._sender is None:
             self._sender = self._connect()
         self._sender.send(messages)
@@ -125,7 +136,7 @@ class Outbox:
         """Return the messages of some events, and the sequence of the last of these."""
         stop = min(start + EVENTS_PER_TURN, repo.sequence + 1)
         messages: list[Outgoing] = []
-        size, last = 0, start
+        size, last = 0, start - 1
         txn = self._store.begin_read(repo, stream.packs)
         try:
             for stored in stream.log.read(start, stop):

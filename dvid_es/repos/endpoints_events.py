@@ -8,7 +8,7 @@ from typing import Any
 
 from sanic.response import HTTPResponse
 
-from dvid_es.errors import InvalidRequest, NotFound
+from dvid_es.errors import InvalidRequest, LogUnavailable, NotFound
 from dvid_es.feed.filters import Filter, parse_filter
 from dvid_es.feed.messages import Message
 from dvid_es.feed.schema import asyncapi, event_schemas
@@ -18,6 +18,9 @@ from dvid_es.http.wire import parse_json_object, parse_unsigned
 from dvid_es.repos.asking import json_answer, takes_words
 
 HEARTBEAT_SECONDS = 15.0
+AGAIN_SECONDS = 1.0
+"""Followers ask so often while the log cannot be read."""
+
 EVENT_STREAM = "text/event-stream"
 LINES = "application/x-ndjson"
 
@@ -35,6 +38,7 @@ async def get_events(request: NodeRequest) -> HTTPResponse | None:
     tail = feed.join(request.stream)
     try:
         start = _start(request, tail)
+        await tail.read(start)  # kept; what cannot be read is an error before an answer begins
         last = parse_unsigned(request.args["to"], "to") if "to" in request.args else None
         found = _messages(tail, start, wanted, request.flag("follow"), last)
         if request.raw.headers.get("upgrade", "").lower() == "websocket":
@@ -79,7 +83,13 @@ async def _messages(
         stop = min(stop, last + 1)
     said = now()
     while not tail.closing and start < stop:
-        found = await tail.read(start)
+        try:
+            found = await tail.read(start)
+        except LogUnavailable:
+            if not follow:
+                raise
+            found = []
+            await asyncio.sleep(AGAIN_SECONDS)
         if found:
             start = found[-1].sequence + 1
             chosen = [one for one in found if one.sequence < stop and wanted.wants(one)]

@@ -17,6 +17,7 @@ from dvid_es.projections.catalog import Repo
 from dvid_es.projections.projector import Projector
 from dvid_es.projections.store import Store
 from dvid_es.projections.txn import WriteTxn
+from dvid_es.replay.catchup import follow
 from dvid_es.streams import Stream, Streams
 from dvid_es.versions import Version
 from dvid_es.writer import Write, Writer, Written
@@ -109,8 +110,9 @@ class World:
         folds = {Made: (fold_made,), Stored: (fold_stored,), Poison: (fold_poison,)}
         self.published: list[Repo] = []
         self.writer = Writer(
-            self.store, self.streams, Projector(folds), FixedClock(), {}, self.published.extend
-        )
+            self.store, self.streams, Projector(folds), FixedClock(), {}, self.published.extend,
+            lambda stream, stop: follow(self.store, stream, Projector(folds), stop),
+        )  # fmt: skip
 
     def submit(self, command: object, **more: object) -> Future[Written]:
         creates = isinstance(command, Make)

@@ -109,3 +109,36 @@ def open_log(cluster: Cluster, topic: str) -> Iterator[OpenLog]:
     yield open_one
     for log in made:
         log.close()
+
+
+class Outage:
+    """The brokers of this run, which can be away; the real one is killed."""
+
+    def __init__(self, real_one: real.Broker | None, mocked: mock.MockBrokers | None) -> None:
+        self._real, self._mock = real_one, mocked
+        self._away = False
+        self.servers = (real_one or mocked).servers  # type: ignore[union-attr]
+
+    def begin(self) -> None:
+        self._away = True
+        if self._real is not None:
+            self._real.kill()
+        elif self._mock is not None:
+            self._mock.down()
+
+    def end(self) -> None:
+        if self._away and self._real is not None:
+            self._real.start()
+        elif self._away and self._mock is not None:
+            self._mock.up()
+        self._away = False
+
+
+@pytest.fixture
+def outage(request: pytest.FixtureRequest) -> Iterator[Outage]:
+    if CHOICE == "broker":
+        made = Outage(request.getfixturevalue("broker"), None)
+    else:
+        made = Outage(None, request.getfixturevalue("mock_brokers"))
+    yield made
+    made.end()

@@ -96,15 +96,31 @@ def test_what_a_killed_server_answered_is_in_the_topic_once(
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
-def test_a_server_does_not_start_without_a_broker_and_says_so(tmp_path: Path, no_brokers) -> None:
+def without_broker(tmp_path: Path) -> tuple[Path, Path, int]:
+    """Data and configuration of a repository whose broker is away, and the port of that."""
     config = tmp_path / "settings.toml"
     port = real.free_port()
     config.write_text(f'[kafka]\nservers = ["127.0.0.1:{port}"]\n[log]\ntimeoutSeconds = 2\n')
     log = tmp_path / "data" / "repos" / ("a" * 32) / "log"
     log.mkdir(parents=True)
     (log / "kafka.json").write_text(json.dumps({"stream": "a" * 32, "topic": "t", "log": ""}))
-    ran = dvid_es("rebuild", "--data", tmp_path / "data", "--config", config)
+    return tmp_path / "data", config, port
+
+
+def test_what_reads_a_log_says_that_no_broker_answers(tmp_path: Path, no_brokers) -> None:
+    data, config, port = without_broker(tmp_path)
+    ran = dvid_es("rebuild", "--data", data, "--config", config)
     assert ran.returncode == 6, ran.stderr
     assert f"Kafka at 127.0.0.1:{port} does not answer" in ran.stderr
     assert "aiokafka" not in ran.stderr
     assert ran.stderr.count("\n") == 1, "one line"
+
+
+def test_a_server_starts_and_ends_without_a_broker(tmp_path: Path, no_brokers) -> None:
+    data, config, _ = without_broker(tmp_path)
+    with ServerProcess(data, "--config", config) as server:
+        server.ok("GET", "/api/server/info")
+        status, headers, body = server.call("GET", f"/api/repo/{'a' * 32}/info")
+        assert (status, "retry-after" in headers) == (503, True)
+        assert b"no broker has answered yet" in body
+        assert server.stop() == 0
