@@ -116,6 +116,8 @@ HOMES = {
     "duckdb": ("dvid_es/analytics/guard.py", "dvid_es/analytics/worker.py"),
     "pyarrow": ("dvid_es/analytics/", "dvid_es/datatypes/labelmap/export/arrow.py"),
     "google_crc32c": ("logs/checksums.py",),
+    "re2": ("dvid_es/codecs/patterns.py",),
+    "jsonschema": ("dvid_es/datatypes/neuronjson/posted.py",),
     "PIL": ("dvid_es/codecs/images.py",),
     "crackle": ("dvid_es/bench/",),
     "click": ("dvid_es/cli/", "dvid_es/bench/"),

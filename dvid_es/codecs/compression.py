@@ -4,7 +4,7 @@ Everything that inflates is bounded by the caller: no answer is longer than was 
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import lz4.block
 from isal import igzip_lib, isal_zlib
@@ -68,6 +68,15 @@ def gzip_join(pieces: Iterable[Buffer], level: int = LEVEL) -> list[bytes]:
     """Return one gzip member of pieces that follow each other, in pieces."""
     stream = isal_zlib.compressobj(level, isal_zlib.DEFLATED, 31)
     return [*(stream.compress(piece) for piece in pieces), stream.flush()]
+
+
+def gzip_pieces(pieces: Iterable[Buffer], level: int = LEVEL) -> Iterator[bytes]:
+    """Iterate over one gzip member of pieces that follow each other, made as they come."""
+    stream = isal_zlib.compressobj(level, isal_zlib.DEFLATED, 31)
+    for piece in pieces:
+        if made := stream.compress(piece):
+            yield made
+    yield stream.flush()
 
 
 def zlib_join(pieces: Iterable[Buffer], level: int = LEVEL) -> bytes:

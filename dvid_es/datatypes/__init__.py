@@ -7,6 +7,7 @@ from dvid_es.datatypes.labelarray import LABELARRAY
 from dvid_es.datatypes.labelblk import LABELBLK
 from dvid_es.datatypes.labelmap import LABELMAP
 from dvid_es.datatypes.labelvol import LABELVOL
+from dvid_es.datatypes.neuronjson import NEURONJSON
 from dvid_es.datatypes.roi import ROI
 from dvid_es.datatypes.tarsupervoxels import TARSUPERVOXELS
 from dvid_es.http.datatype import Datatype
@@ -21,5 +22,6 @@ DATATYPES: tuple[Datatype, ...] = (
     ROI,
     ANNOTATION,
     TARSUPERVOXELS,
+    NEURONJSON,
     *IMAGEBLK,
 )

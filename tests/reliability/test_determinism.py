@@ -12,6 +12,7 @@ import pytest
 
 from dvid_es.bootstrap import row_kinds
 from dvid_es.clock import FixedClock
+from dvid_es.codecs import messages_pb2 as messages
 from dvid_es.codecs import tar
 from dvid_es.events import Record
 from dvid_es.projections.store import Store
@@ -38,6 +39,7 @@ class History:
         self.versions = [self.root]
         self.kv = [live.new_instance(self.root, "keyvalue", "kv").rpartition("/")[2]]
         live.new_instance(self.root, "roi", "area")
+        live.new_instance(self.root, "neuronjson", "neurons")
         if self.voxels:
             live.new_instance(self.root, "labelmap", "seg", MaxDownresLevel="1")
             live.new_instance(self.root, "tarsupervoxels", "meshes", Extension="drc")
@@ -59,6 +61,7 @@ class History:
         dice = self.dice
         node = f"/api/node/{dice.choice(self.versions)}"
         choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance, self.region]
+        choices += [self.annotation] * 2
         if self.voxels:
             choices += [self.labels] * 6 + [self.meshes] * 2 + [self.grey] * 3
         dice.choice(choices)(node)
@@ -154,6 +157,30 @@ class History:
         else:
             body = bytes([dice.randrange(256)]) * 512 + dice.randbytes(512)
             self.send("POST", f"{node}/grey/raw/0_1_2/8_8_16/{x}_0_0", body)
+
+    def annotation(self, node: str) -> None:
+        dice = self.dice
+        body, name = dice.randrange(1, 6), dice.choice("ab")
+        value = {"bodyid": body, name: dice.choice((None, 1, [2, 3], "x" * 3000, {"c": 0.5}))}
+        path = f"{node}/neurons"
+        kind = dice.randrange(6)
+        if kind == 0:
+            self.send("DELETE", f"{path}/key/{body}")
+        elif kind == 1:
+            schema = {"properties": {"a": {"type": dice.choice(("integer", "string"))}}}
+            self.send("POST", f"{path}/json_schema", json.dumps(schema).encode())
+        elif kind == 2:
+            name = dice.choice(("schema", "json_schema", "key/schema"))
+            self.send(dice.choice(("POST", "DELETE")), f"{path}/{name}", b"y" * 3000)
+        elif kind == 3:
+            message = messages.KeyValues()
+            for key in (body, body + 1, body):
+                text = json.dumps({**value, "bodyid": key}).encode()
+                message.kvs.add(key=str(key), value=text)
+            self.send("POST", f"{path}/keyvalues", message.SerializeToString())
+        else:
+            how = dice.choice(("", "?replace=true", "?conditional=a"))
+            self.send("POST", f"{path}/key/{body}{how}", json.dumps(value).encode())
 
     def meshes(self, node: str) -> None:
         dice = self.dice
