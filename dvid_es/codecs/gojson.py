@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from dvid_es.errors import InvalidRequest
 
 _DAYS_TO_1970 = 719_468
@@ -51,6 +53,15 @@ def number(value: float) -> str:
     exponent = point - 1
     # Go takes the zero out of e-09 but pads nothing in e+21.
     return f"{sign}{significant[0]}{tail}e{'-' if exponent < 0 else '+'}{abs(exponent)}"
+
+
+def float32(value: float) -> float:
+    """Return a number as Go keeps it in 32 bits and writes it: shortest digits, whole ones without a point.
+
+    The value must be finite in 32 bits.
+    """
+    short = float(np.format_float_positional(np.float32(value), unique=True))
+    return int(short) if short.is_integer() else short
 
 
 def dumps(value: Any, sort_keys: bool = False) -> str:

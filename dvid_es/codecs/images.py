@@ -28,6 +28,9 @@ JPEG_SIDE_MAX = 65_500
 JPEG_QUALITY = 80
 """DVID's default."""
 
+_STRETCHED_PIXELS = 1 << 18
+"""Pixels that are stretched in one go."""
+
 STRIP_BYTES = 1 << 20
 """Pixels that are compressed in one go: besides the picture and its PNG no more is in memory."""
 
@@ -107,6 +110,42 @@ def encode(pixels: Pixels, form: Format) -> bytes:
     else:
         picture.save(out, "BMP")
     return out.getvalue()
+
+
+# -- other sizes -----------------------------------------------------------------------------
+
+
+def scaled(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Return a picture with at least as many rows and columns: the mean of what each pixel covers.
+
+    Means are exact and rounded down.
+    """
+    if pixels.shape[0] != height:
+        pixels = _stretched(pixels, height)
+    if pixels.shape[1] != width:
+        turned = np.ascontiguousarray(pixels.swapaxes(0, 1))
+        pixels = _stretched(turned, width).swapaxes(0, 1)
+    return pixels
+
+
+def _stretched(pixels: Pixels, wanted: int) -> Pixels:
+    """Return `wanted` rows, at least as many as there are: each covers one or two of those."""
+    rows = len(pixels)
+    starts = np.arange(wanted, dtype=np.int64) * rows
+    above = starts // wanted
+    weights: NDArray[np.int64] = np.minimum((above + 1) * wanted - starts, rows)
+    below = np.minimum(above + 1, rows - 1)
+    out = np.empty((wanted, *pixels.shape[1:]), pixels.dtype.newbyteorder("="))
+    step = max(1, _STRETCHED_PIXELS // max(1, pixels[0].size))
+    for first in range(0, wanted, step):
+        part = slice(first, first + step)
+        weight = weights[part].reshape(-1, *[1] * (pixels.ndim - 1))
+        total = weight * pixels[above[part]] + (rows - weight) * pixels[below[part]]
+        out[part] = total // rows
+    return out
+
+
+# -- reading ---------------------------------------------------------------------------------
 
 
 def decode_grey(data: bytes) -> NDArray[np.uint8]:

@@ -155,3 +155,11 @@ def test_what_has_no_json_is_a_mistake_of_the_caller():
     for value in (b"bytes", object(), {1, 2}):
         with pytest.raises(TypeError, match="no JSON"):
             gojson.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(8, "8"), (8.0, "8"), (33.3, "33.3"), (4.25, "4.25"), (1 / 3, "0.33333334"), (1e-7, "1e-07")],
+)
+def test_numbers_of_32_bits_are_as_short_as_they_can_be(value: float, shown: str) -> None:
+    assert repr(gojson.float32(value)) == shown

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from dvid_es.codecs.images import Pixels
 from dvid_es.datatypes.imageblk.layout import Layout
 from dvid_es.datatypes.imageblk.reads import Found
-from dvid_es.datatypes.imageblk.slices import PIXELS_MAX
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.answers import spans
+from dvid_es.http.slices import PIXELS_MAX
 
 Floats = NDArray[np.float64]
 Coords = NDArray[np.int32]

@@ -8,19 +8,21 @@ from sanic.response import HTTPResponse
 
 from dvid_es.codecs import images
 from dvid_es.codecs.images import Format, Pixels
-from dvid_es.datatypes.imageblk import arbitrary, prepare, slices
+from dvid_es.datatypes.imageblk import arbitrary, prepare
 from dvid_es.datatypes.imageblk import requests as parse
 from dvid_es.datatypes.imageblk.commands import PutBlocks
+from dvid_es.datatypes.imageblk.pixels import pixels_of
 from dvid_es.datatypes.imageblk.reads import Coords, Found
-from dvid_es.datatypes.imageblk.slices import Slice
 from dvid_es.datatypes.imageblk.streams import COMPRESSIONS, BlockRow, BlockStream
 from dvid_es.datatypes.imageblk.volumes import VolumeAnswer, picture
 from dvid_es.errors import InvalidRequest
 from dvid_es.events import INLINE_BYTES_MAX, Bulk
 from dvid_es.geometry import Box
+from dvid_es.http import slices
 from dvid_es.http.answers import AHEAD, in_threads, send_parts, send_whole, spans
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets
 from dvid_es.http.shapes import VOLUME, need_aligned, need_words, parse_box, parse_shape
+from dvid_es.http.slices import Slice
 from dvid_es.http.wire import parse_point, parse_signed
 
 TASK_BLOCKS = 32
@@ -136,8 +138,8 @@ async def _send_picture(request: NodeRequest, wanted: Slice) -> HTTPResponse:
             await in_threads(request, _paste, tasks[start:stop])
 
         def encode() -> bytes:
-            pixels = slices.pixels_of(voxels.reshape(wanted.shape), layout)
-            return images.encode(slices.scaled(pixels, wanted.height, wanted.width), form)
+            shown = pixels_of(voxels.reshape(wanted.shape), layout)
+            return images.encode(images.scaled(shown, wanted.height, wanted.width), form)
 
         body = await request.in_thread(encode)
     return HTTPResponse(body, 200, content_type=form.content_type)

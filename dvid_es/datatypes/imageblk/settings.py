@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from dvid_es.codecs import gojson
 from dvid_es.datatypes.imageblk.layout import BLOCK_BYTES_MAX, JPEG_HEIGHT_MAX, KINDS
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.configuration import Configuration, parse_checksum, parse_compression
@@ -67,8 +66,7 @@ def voxel_size(values: Any) -> list[float]:
 def _size(value: Any) -> float:
     if type(value) not in (int, float) or not 1e-38 < value < 3.4e38:
         raise InvalidRequest(f"{value!r} is no resolution: a number above 0 is needed")
-    short = float(np.format_float_positional(np.float32(value), unique=True))
-    return int(short) if short.is_integer() else short
+    return gojson.float32(value)
 
 
 def _text(config: Mapping[str, str], name: str) -> str | None:

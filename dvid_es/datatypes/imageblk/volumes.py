@@ -7,8 +7,8 @@ import numpy as np
 
 from dvid_es.codecs import images
 from dvid_es.codecs.images import Format
+from dvid_es.datatypes.imageblk.pixels import pixels_of
 from dvid_es.datatypes.imageblk.reads import Found
-from dvid_es.datatypes.imageblk.slices import pixels_of
 from dvid_es.geometry import Box
 from dvid_es.http.answers import AHEAD, Part
 

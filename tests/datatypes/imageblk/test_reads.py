@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvid_es.codecs import voxelblock
-from dvid_es.datatypes.imageblk import arbitrary, slices, streams, volumes
+from dvid_es.codecs import images, voxelblock
+from dvid_es.datatypes.imageblk import arbitrary, streams, volumes
 from dvid_es.settings import Settings
 from tests.datatypes.imageblk import volume_model as model
 from tests.datatypes.imageblk.volume_model import DTYPES, Volume
@@ -175,15 +175,15 @@ def area_average(image: Volume, width: int, height: int) -> Volume:
 def test_stretching_is_the_mean_of_what_a_pixel_covers(
     rows: int, height: int, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slices, "_STRIP_PIXELS", strip)
+    monkeypatch.setattr(images, "_STRETCHED_PIXELS", strip)
     for dtype in ("u1", "<u2"):
         image = model.noise((rows, 11), dtype, rows)
-        assert np.array_equal(slices.scaled(image, height, 11), area_average(image, 11, height))
-        turned = slices.scaled(image.T, 11, height)
+        assert np.array_equal(images.scaled(image, height, 11), area_average(image, 11, height))
+        turned = images.scaled(image.T, 11, height)
         assert np.array_equal(turned, area_average(image.T, height, 11))
     colours = model.noise((rows, 11, 4), "u1", rows)
     for channel in range(4):
-        one = slices.scaled(colours, height, 11)[..., channel]
+        one = images.scaled(colours, height, 11)[..., channel]
         assert np.array_equal(one, area_average(colours[..., channel], 11, height))
 
 

@@ -1,16 +1,12 @@
-"""Pictures of slices: which voxels they show, and the pixels that show them.
+"""Slices in paths, such as `raw/xy/512_256/0_0_100`: which voxels a picture shows.
 
-Source: dvid/shape.go, dvid/image.go and Isotropy2D in dvid/geometry.go (janelia-flyem/dvid).
+Source: dvid/shape.go and Isotropy2D in dvid/geometry.go (janelia-flyem/dvid).
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dvid_es.codecs.images import Pixels
-from dvid_es.datatypes.imageblk.layout import Layout
-from dvid_es.datatypes.imageblk.reads import Voxels
 from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Box
 from dvid_es.http.wire import parse_point
@@ -20,8 +16,6 @@ PIXELS_MAX = 1 << 26
 
 AXES = {"xy": (0, 1), "xz": (0, 2), "yz": (1, 2)}
 """Axes of a plane, X being 0: the one that goes right, and the one that goes down."""
-
-_STRIP_PIXELS = 1 << 18
 
 
 class Slice(NamedTuple):
@@ -81,46 +75,3 @@ def _voxels(pixels: int, other: float, side: float) -> int:
         return pixels
     scaled = np.float32(pixels) * np.float32(other) / np.float32(side) + np.float32(0.5)
     return int(scaled)
-
-
-def pixels_of(voxels: Voxels, layout: Layout) -> Pixels:
-    """Return the pixels of voxels [height, width].
-
-    Grey if they have 8 or 16 bits; else their bytes are red, green, blue and alpha, of 16 bits each
-    if there are eight.
-    """
-    voxels = np.ascontiguousarray(voxels)
-    if layout.dtype.itemsize < 4:
-        return voxels
-    channel = ">u2" if layout.dtype.itemsize == 8 else "u1"
-    return voxels.view(channel).reshape(*voxels.shape, 4)
-
-
-def scaled(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Return a picture with at least as many rows and columns: the mean of what each pixel covers.
-
-    Means are exact and rounded down.
-    """
-    if pixels.shape[0] != height:
-        pixels = _stretched(pixels, height)
-    if pixels.shape[1] != width:
-        turned = np.ascontiguousarray(pixels.swapaxes(0, 1))
-        pixels = _stretched(turned, width).swapaxes(0, 1)
-    return pixels
-
-
-def _stretched(pixels: Pixels, wanted: int) -> Pixels:
-    """Return `wanted` rows, at least as many as there are: each covers one or two of those."""
-    rows = len(pixels)
-    starts = np.arange(wanted, dtype=np.int64) * rows
-    above = starts // wanted
-    weights: NDArray[np.int64] = np.minimum((above + 1) * wanted - starts, rows)
-    below = np.minimum(above + 1, rows - 1)
-    out = np.empty((wanted, *pixels.shape[1:]), pixels.dtype.newbyteorder("="))
-    step = max(1, _STRIP_PIXELS // max(1, pixels[0].size))
-    for first in range(0, wanted, step):
-        part = slice(first, first + step)
-        weight = weights[part].reshape(-1, *[1] * (pixels.ndim - 1))
-        total = weight * pixels[above[part]] + (rows - weight) * pixels[below[part]]
-        out[part] = total // rows
-    return out
