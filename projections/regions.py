@@ -19,7 +19,7 @@ from dvid_es.projections import bulkrow, versioned
 from dvid_es.projections.catalog import Instance, instance_key
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.projections.versioned import Row
-from dvid_es.versions import View
+from dvid_es.versions import UNBOUNDED, View
 
 Spans = NDArray[np.int32]
 """int32[n, 4]: z, y, x0, x1, in this order without two equal ones."""
@@ -204,19 +204,21 @@ def block_shape(instance: Instance) -> Triple:
     return z, y, x
 
 
-def find(txn: ReadTxn, name: str, version: int) -> Region:
+def find(txn: ReadTxn, name: str, version: int, at: int = UNBOUNDED) -> Region:
     """Return the region of a data instance at a version, by the instance's name alone.
 
     Args:
         txn: the state to read; the region of `?at=` is the one of that moment.
         name: of a data instance of the repository.
         version: ordinal; an unversioned region is the same at all.
+        at: sequence as of which the region is meant.
 
     Raises:
         InvalidRequest: there is no such instance, or it is no roi.
     """
     instance = _instance(txn, name)
-    rows = _rows(txn, instance.id, txn.view(version if instance.versioned else 1))
+    view = txn.view(version if instance.versioned else 1)
+    rows = _rows(txn, instance.id, view if at == UNBOUNDED else view.at(at))
     written = _written(instance.id, rows)
     return Region(name, block_shape(instance), _spans(txn, rows), version, written)
 

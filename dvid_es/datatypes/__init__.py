@@ -6,6 +6,7 @@ from dvid_es.datatypes.keyvalue import KEYVALUE
 from dvid_es.datatypes.labelarray import LABELARRAY
 from dvid_es.datatypes.labelblk import LABELBLK
 from dvid_es.datatypes.labelmap import LABELMAP
+from dvid_es.datatypes.labelsz import LABELSZ
 from dvid_es.datatypes.labelvol import LABELVOL
 from dvid_es.datatypes.neuronjson import NEURONJSON
 from dvid_es.datatypes.roi import ROI
@@ -23,5 +24,6 @@ DATATYPES: tuple[Datatype, ...] = (
     ANNOTATION,
     TARSUPERVOXELS,
     NEURONJSON,
+    LABELSZ,
     *IMAGEBLK,
 )

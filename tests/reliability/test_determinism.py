@@ -39,6 +39,8 @@ class History:
         self.versions = [self.root]
         self.kv = [live.new_instance(self.root, "keyvalue", "kv").rpartition("/")[2]]
         live.new_instance(self.root, "roi", "area")
+        live.new_instance(self.root, "annotation", "counted")
+        live.new_instance(self.root, "labelsz", "sizes")
         live.new_instance(self.root, "neuronjson", "neurons")
         if self.voxels:
             live.new_instance(self.root, "labelmap", "seg", MaxDownresLevel="1")
@@ -61,7 +63,7 @@ class History:
         dice = self.dice
         node = f"/api/node/{dice.choice(self.versions)}"
         choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance, self.region]
-        choices += [self.annotation] * 2
+        choices += [self.annotation] * 2 + [self.counts]
         if self.voxels:
             choices += [self.labels] * 6 + [self.meshes] * 2 + [self.grey] * 3
         dice.choice(choices)(node)
@@ -83,6 +85,15 @@ class History:
                 [dice.randrange(9), dice.randrange(9), 0, 3] for _ in range(dice.choice((0, 3, 90)))
             ]
             self.send("POST", f"{node}/area/roi", json.dumps(spans).encode())
+
+    def counts(self, node: str) -> None:
+        kind = self.dice.randrange(4)
+        if kind == 0:
+            self.send("POST", f"{node}/sizes/reload")
+        elif kind == 1:
+            self.send("POST", f"{node}/sizes/sync?replace=true", b'{"sync":""}')
+        else:
+            self.send("POST", f"{node}/sizes/sync", b'{"sync":"counted"}')
 
     def document(self, node: str) -> None:
         what, body = self.dice.choice(

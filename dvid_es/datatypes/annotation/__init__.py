@@ -6,6 +6,7 @@ from importlib.resources import files
 from dvid_es.datatypes.annotation.endpoints import ENDPOINTS
 from dvid_es.datatypes.annotation.fold import FOLDS
 from dvid_es.datatypes.annotation.following import follow_voxels
+from dvid_es.datatypes.annotation.looked_into import LISTED
 from dvid_es.datatypes.annotation.merging import conflicts, resolve
 from dvid_es.datatypes.annotation.published import PUBLISHED
 from dvid_es.datatypes.annotation.rows import PROJECTIONS
@@ -13,7 +14,7 @@ from dvid_es.datatypes.annotation.source import SYNCS, note_source
 from dvid_es.datatypes.annotation.touched import PLACED, TABLES, TOUCHED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
-from dvid_es.projections import labels
+from dvid_es.projections import elements, labels
 
 
 def _create(config: Mapping[str, str]) -> Created:
@@ -21,6 +22,7 @@ def _create(config: Mapping[str, str]) -> Created:
     return Created({}, parse_compression(config), parse_checksum(config))
 
 
+elements.SOURCES["annotation"] = LISTED
 labels.WATCHERS.append(follow_voxels)
 labels.SYNC_WATCHERS.append(note_source)
 
