@@ -9,15 +9,17 @@ Source: WriteImageHttp in dvid/image.go (janelia-flyem/dvid).
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from dvid_es.codecs.compression import crc32, zlib_join
 from dvid_es.errors import InvalidRequest
+
+Image.MAX_IMAGE_PIXELS = None  # `decode` measures pictures itself, and refuses instead of warning
 
 Pixels = NDArray[Any]
 """uint8 or uint16 (any byte order) [height, width] grey, or [height, width, 3 or 4] colours, alpha."""
@@ -149,18 +151,79 @@ def _stretched(pixels: Pixels, wanted: int) -> Pixels:
 
 
 def decode_grey(data: bytes) -> NDArray[np.uint8]:
-    """Return the pixels uint8[height, width] of a grey picture of our own.
+    """Return the pixels uint8[height, width] of a grey JPEG of our own.
 
     Raises:
         InvalidRequest: it is damaged, or not grey.
     """
+    pixels = decode(data, "JPEG", JPEG_SIDE_MAX**2)
+    if pixels.ndim != 2 or pixels.dtype != np.uint8:
+        raise InvalidRequest("a grey picture of 8 bits is needed")
+    return pixels
+
+
+def decode(data: bytes, kind: str, pixels_max: int) -> Pixels:
+    """Return the pixels of a picture from outside: grey, or red, green, blue and alpha.
+
+    Args:
+        data: the file.
+        kind: "PNG" or "JPEG"; nothing else is read.
+        pixels_max: most pixels that it may have; they are looked at before any is decoded.
+
+    Raises:
+        InvalidRequest: it is damaged, of another kind, or too large.
+    """
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
-            if picture.mode != "L":
-                raise InvalidRequest(f"a grey picture is needed, not one of mode {picture.mode}")
-            return np.asarray(picture)
+        with Image.open(io.BytesIO(data), formats=(kind,)) as picture:
+            if picture.width * picture.height > pixels_max:
+                raise InvalidRequest(f"the picture has more than {pixels_max} pixels")
+            if picture.mode == "L" or picture.mode.startswith("I;16"):
+                return np.asarray(picture)
+            if picture.mode == "I":  # grey of 16 bits, in older Pillows
+                return np.asarray(picture).astype(np.uint16)
+            return np.asarray(picture.convert("RGBA"))
     except (OSError, SyntaxError, ValueError) as problem:
         raise InvalidRequest(f"the picture is damaged: {problem}") from None
+
+
+# -- making ----------------------------------------------------------------------------------
+
+
+def black(width: int, height: int, form: Format) -> bytes:
+    """Return the file of a black grey picture; its sides have passed `check_size`."""
+    return encode(np.zeros((height, width), np.uint8), form)
+
+
+def drawing(width: int, height: int, lines: Sequence[str]) -> Pixels:
+    """Return lines of ASCII, black on white, with a frame: uint8[height, width]."""
+    picture = Image.new("L", (width, height), 255)
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((0, 0, width - 1, height - 1), outline=200)
+    font = ImageFont.load_default_imagefont()
+    for number, line in enumerate(lines):
+        draw.text((8, 8 + 14 * number), line, fill=0, font=font)
+    return np.asarray(picture)
+
+
+def converted(pixels: Pixels, dtype: np.dtype[Any], colour: bool) -> Pixels:
+    """Return pixels as grey or as red, green, blue and alpha, in samples of 8 or 16 bits.
+
+    Colours become grey by their brightness, as Go sees it.
+    """
+    if pixels.dtype.itemsize > dtype.itemsize:
+        pixels = (pixels >> 8).astype(dtype)
+    elif pixels.dtype.itemsize < dtype.itemsize:
+        pixels = pixels.astype(dtype) * dtype.type(257)
+    if colour and pixels.ndim == 2:
+        full = np.full_like(pixels, np.iinfo(dtype).max)
+        return np.stack([pixels, pixels, pixels, full], axis=-1)
+    if not colour and pixels.ndim == 3:
+        weights = np.array([19595, 38470, 7471], np.uint64)
+        return ((pixels[..., :3].astype(np.uint64) @ weights + 32768) >> 16).astype(dtype)
+    return pixels
+
+
+# -- writing ---------------------------------------------------------------------------------
 
 
 def _channels(pixels: Pixels) -> int:

@@ -2,6 +2,7 @@
 
 from dvid_es.datatypes.annotation import ANNOTATION
 from dvid_es.datatypes.imageblk import IMAGEBLK
+from dvid_es.datatypes.imagetile import IMAGETILE
 from dvid_es.datatypes.keyvalue import KEYVALUE
 from dvid_es.datatypes.labelarray import LABELARRAY
 from dvid_es.datatypes.labelblk import LABELBLK
@@ -26,4 +27,5 @@ DATATYPES: tuple[Datatype, ...] = (
     NEURONJSON,
     LABELSZ,
     *IMAGEBLK,
+    IMAGETILE,
 )

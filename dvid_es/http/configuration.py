@@ -99,6 +99,19 @@ def parse_checksum(config: Mapping[str, str]) -> str:
     return CHECKSUMS[text.lower()]
 
 
+def parse_boolean(text: str) -> bool:
+    """Return a yes or no of a configuration.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    if text.lower() in ("true", "1", "on"):
+        return True
+    if text.lower() in ("false", "0", "off"):
+        return False
+    raise InvalidRequest(f"Cannot parse '{text}' as a boolean.  Use 'true', 'false', '0', or '1'.")
+
+
 def parse_tags(config: Mapping[str, str]) -> dict[str, str] | None:
     """Return the tags of a setting such as "a=b,c=d", or None; what is not a pair is dropped."""
     text = config.get("tags")

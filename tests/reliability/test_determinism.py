@@ -46,6 +46,7 @@ class History:
             live.new_instance(self.root, "labelmap", "seg", MaxDownresLevel="1")
             live.new_instance(self.root, "tarsupervoxels", "meshes", Extension="drc")
             live.new_instance(self.root, "uint8blk", "grey", BlockSize="8,8,8")
+            live.new_instance(self.root, "imagetile", "tiles")
         self.granted = 0
 
     def send(self, method: str, path: str, body: bytes | None = None, **more: object) -> int:
@@ -65,7 +66,7 @@ class History:
         choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance, self.region]
         choices += [self.annotation] * 2 + [self.counts]
         if self.voxels:
-            choices += [self.labels] * 6 + [self.meshes] * 2 + [self.grey] * 3
+            choices += [self.labels] * 6 + [self.meshes] * 2 + [self.grey] * 3 + [self.tiles]
         dice.choice(choices)(node)
 
     def keyvalue(self, node: str) -> None:
@@ -153,6 +154,17 @@ class History:
             self.send("POST", f"{node}/seg/{dice.choice(('undo', 'redo'))}", mutation)
         else:
             self.send("POST", f"{node}/seg/nextlabel/{dice.randrange(1, 9)}")
+
+    def tiles(self, node: str) -> None:
+        dice = self.dice
+        if dice.random() < 0.2:
+            level = {"Resolution": [dice.choice((4, 8.5, 33.3)), 8, 8], "TileSize": [32, 32, 32]}
+            body = json.dumps({"Levels": {"0": level}, "MaxTileCoord": [dice.randrange(9)]})
+            self.send("POST", f"{node}/tiles/metadata", body.encode())
+        else:
+            place = f"{dice.choice(('xy', 'yz'))}/{dice.randrange(2)}/{dice.randrange(-1, 2)}_0_0"
+            data = dice.randbytes(dice.choice((0, 3, 400, 3000)))
+            self.send("POST", f"{node}/tiles/tile/{place}", data)
 
     def grey(self, node: str) -> None:
         dice = self.dice

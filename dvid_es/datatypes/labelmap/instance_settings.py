@@ -11,6 +11,7 @@ from typing import Any
 
 from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Triple
+from dvid_es.http.configuration import parse_boolean as boolean
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created
 from dvid_es.projections.catalog import Instance
@@ -96,19 +97,6 @@ def voxel_size(values: Any) -> list[float]:
         if type(value) not in (int, float) or not 0 < value < math.inf:
             raise InvalidRequest(f"{value!r} is no resolution: a number above 0 is needed")
     return [int(value) if float(value).is_integer() else float(value) for value in values]
-
-
-def boolean(text: str) -> bool:
-    """Return a yes or no of a configuration.
-
-    Raises:
-        InvalidRequest: it is neither.
-    """
-    if text.lower() in ("true", "1", "on"):
-        return True
-    if text.lower() in ("false", "0", "off"):
-        return False
-    raise InvalidRequest(f"Cannot parse '{text}' as a boolean.  Use 'true', 'false', '0', or '1'.")
 
 
 def _integer(text: str, what: str) -> int:
