@@ -260,6 +260,7 @@ def _publish(settings: Settings, engine: Engine) -> None:
     classics = Classics(
         REPOS_PUBLISHED,
         {kind: classic for found in DATATYPES for kind, classic in found.published.items()},
+        tuple(found.overheard for found in DATATYPES if found.overheard is not None),
     )
     topics = Topics(settings.kafka_topic_prefix, dict(settings.kafka_topic_suffixes))
     outbox = Outbox(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.events import Bulk, Record
+from dvid_es.events import Bulk, Event, Record
 from dvid_es.geometry import Triple
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.txn import ReadTxn, WriteTxn
@@ -40,7 +40,11 @@ class LabelSource(NamedTuple):
     of another body: what was once given this label by name belongs to it."""
 
     bodies: Callable[[ReadTxn, Instance, View, Labels], Labels]
-    """The bodies of supervoxels uint64[n]; 0 for 0 and for those that were split."""
+    """The bodies of supervoxels uint64[n], as they are mapped; 0 for 0 and for those that were split."""
+
+    held: Callable[[ReadTxn, Instance, View, Labels, Labels], NDArray[np.bool_]]
+    """Whether bodies uint64[n] have supervoxels uint64[n] among their members: bool[n]. Where a mapping was
+    posted and no index with it, bodies do not have what is mapped to them."""
 
 
 SOURCES: dict[str, LabelSource] = {}
@@ -59,6 +63,23 @@ def voxels_written(txn: WriteTxn, record: Record, coords_zyx: Coords) -> None:
     """Tell all watchers of written blocks."""
     for watcher in WATCHERS:
         watcher(txn, record, coords_zyx)
+
+
+class Told(NamedTuple):
+    """What an event did to labels, for the messages of those who listen."""
+
+    action: str
+    """What DVID calls it: "merge", "cleave", "split" or "split-coarse"; "" for voxels that were written."""
+
+    coords: Bulk | None = None
+    """int32[n, 3] ZYX: blocks that it wrote; what is in other bodies now lies in them."""
+
+    moved: tuple[tuple[int, int, Labels], ...] = ()
+    """Where no voxel was written: body, the body that it lost supervoxels to, and these."""
+
+
+TELL: dict[type[Event], Callable[[Record, ReadTxn], Told | None]] = {}
+"""How label types tell of their events; those of which nothing is to be told are not here."""
 
 
 SYNC_WATCHERS: list[Callable[[WriteTxn, Record], None]] = []

@@ -11,7 +11,7 @@ from dvid_es.projections.catalog import Instance
 from dvid_es.projections.fold import Fold
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.projections.versioned import Row
-from dvid_es.publishing.messages import Classic
+from dvid_es.publishing.messages import Classic, Overheard
 from dvid_es.versions import View
 
 Winner = Callable[[Sequence[Row]], Row]
@@ -101,6 +101,9 @@ class Datatype:
 
     published: Mapping[type[Event], Classic] = field(default_factory=dict)
     """What DVID sends to Kafka for its events."""
+
+    overheard: Overheard | None = None
+    """What DVID sends to Kafka about its instances for events of the instances that they listen to."""
 
     tables: Mapping[str, Table] = field(default_factory=dict)
     """What an instance holds at a version, as tables for analytics, by their names."""

@@ -20,6 +20,10 @@ Classic = Callable[[Record, ReadTxn], Iterable[str]]
 MESSAGE_BYTES_MAX = 980 * 1024
 """DVID's limit; Kafka's own, if nobody has changed it, is a little higher."""
 
+Overheard = Callable[[Record, ReadTxn], Iterable[tuple[int, str]]]
+"""Returns what DVID sends about other instances that listen to that of an event: their numbers and the
+JSON texts. Asked for every event."""
+
 _NO_TOPIC = re.compile(r"[^A-Za-z0-9._\\-]")
 
 
@@ -67,6 +71,9 @@ class Classics(NamedTuple):
 
     of_instances: Mapping[type[Event], Classic]
     """On the topic of the instance."""
+
+    of_listeners: tuple[Overheard, ...] = ()
+    """On the topics of other instances."""
 
 
 class Topics(NamedTuple):
@@ -125,6 +132,10 @@ class Renderer(NamedTuple):
         if instance is not None and classic is not None:
             topic = self.topics.of_instance(repo.root, instance.data_uuid)
             found += [Outgoing(topic, key, fitting(text).encode()) for text in classic(record, txn)]
+        for overheard in self.classics.of_listeners:
+            for number, text in overheard(record, txn):
+                topic = self.topics.of_instance(repo.root, repo.instances[number].data_uuid)
+                found.append(Outgoing(topic, key, fitting(text).encode()))
         found.append(self._whole(record, repo, txn.bulk))
         return found
 

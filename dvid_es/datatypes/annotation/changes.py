@@ -11,10 +11,12 @@ from dvid_es.datatypes.annotation.elements import (
     text_of,
 )
 from dvid_es.datatypes.annotation.rows import Stored
+from dvid_es.datatypes.annotation.source import listed
 from dvid_es.errors import VersionConflict
 from dvid_es.events import Record
 from dvid_es.geometry import Triple
 from dvid_es.projections import versioned
+from dvid_es.projections.labels import Labels
 from dvid_es.projections.temporal import read_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.projections.versioned import TOMBSTONE
@@ -79,7 +81,7 @@ class Changes:
         """Keys without their suffix, and values."""
 
         self._blocks: dict[bytes, Block] = {}
-        self._links: set[bytes] = set()
+        self._hints: set[bytes] = set()
 
     def block(self, block_zyx: Sequence[int]) -> Block:
         """Return a block, the same one each time."""
@@ -116,7 +118,18 @@ class Changes:
     def link(self, of: bytes, to: bytes) -> None:
         """Note that a block has relationships to elements of another one."""
         if of != to:
-            self._links.add(rows.link_prefix(self.instance, to) + of)
+            self._hints.add(rows.link_prefix(self.instance, to) + of)
+
+    def alias(self, svs: Labels, version: int) -> None:
+        """Note which supervoxels are mapped to bodies that do not have them.
+
+        Args:
+            svs: uint64[n]: those that elements are listed on.
+            version: ordinal of the version of the labels.
+        """
+        found = listed(self.txn, self.txn.repo.instances[self.instance], version)
+        for body, sv in found.mapped(svs) if found is not None else ():
+            self._hints.add(rows.alias_prefix(self.instance, body) + sv.to_bytes(8, "big"))
 
     def linked(self, block: bytes) -> list[Triple]:
         """Return the blocks that have, or had, relationships to elements of a block, and itself."""
@@ -158,7 +171,7 @@ class Changes:
             self.rows.update(block.written())
         suffix = row_suffix(self.version, self.sequence)
         self.txn.put_many(sorted(self.rows.items()), suffix)
-        for key in sorted(self._links):
+        for key in sorted(self._hints):
             self.txn.put(key, b"\1")
 
 

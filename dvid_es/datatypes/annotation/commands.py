@@ -168,6 +168,7 @@ class PutElements:
             elements=self.elements,
             supervoxels=svs.astype("<u8").tobytes(),
             links=self.links,
+            version=self.under.version,
             posted=self.posted,
             told=self.told,
         )
@@ -227,6 +228,7 @@ class MoveElement:
             source=self.source,
             target=self.target,
             labeled=labeled,
+            version=self.version,
             source_supervoxel=before,
             target_supervoxel=after,
             told=self.told,
@@ -280,7 +282,11 @@ class ListLabels:
     under: UnderPoints
 
     def decide(self, context: Context) -> Decision:
-        """Return the event; none for no labels."""
+        """Return the event; none for no labels.
+
+        Raises:
+            VersionConflict: parents of a version merge disagree about a body.
+        """
         if not len(self.labels):
             return Decision(())
         instance, version = fixed_instance(context), self.under.version
@@ -288,6 +294,8 @@ class ListLabels:
         owners = np.repeat(self.labels, self.counts)
         lists = listed(context.txn, instance, version)
         if lists is not None:
+            for label in self.labels.tolist():
+                lists.members(label)  # raises where parents of a version merge disagree
             bodies = lists.bodies(svs)
             svs = np.where((bodies == owners) & (svs != 0), svs, owners)
         else:

@@ -22,6 +22,9 @@ class ElementsPut(Event, frozen=True, kw_only=True):
     links: Bulk
     """int32[m, 2, 3] ZYX: pairs of different blocks, one with relationships to elements of the other."""
 
+    version: int
+    """Ordinal of the version whose bodies are meant: the one addressed, also of unversioned annotations."""
+
     posted: Bulk = b""
     """The body of the request, which is kept as a blob; empty if nobody is told of it."""
 
@@ -56,6 +59,9 @@ class ElementMoved(Event, frozen=True, kw_only=True):
 
     labeled: bool
     """Whether there are labels to follow. Without them lists of labels stay as they are."""
+
+    version: int
+    """Ordinal of the version whose bodies are meant: the one addressed, also of unversioned annotations."""
 
     source_supervoxel: int = 0
     target_supervoxel: int = 0
@@ -103,7 +109,7 @@ class LabelsListed(Event, frozen=True, kw_only=True):
     """u64 for each element: what its voxel holds, if that is of the body; else the label itself."""
 
     version: int
-    """Ordinal of the version whose bodies are meant."""
+    """Ordinal of the version whose bodies are meant: the one addressed, also of unversioned annotations."""
 
 
 @event(195, "annotation.reindex")
@@ -116,6 +122,9 @@ class BlocksIndexed(Event, frozen=True, kw_only=True):
     supervoxels: Bulk
     """u64 for each element of these blocks, in the order of blocks, places and copies: what its voxel
     holds; 0 for nothing, or without labels to follow."""
+
+    version: int
+    """Ordinal of the version whose bodies are meant: the one addressed, also of unversioned annotations."""
 
 
 @event(196, "annotation.unlist")

@@ -77,7 +77,9 @@ def fold_elements_put(txn: WriteTxn, record: Record) -> None:
     packed = texts.unpack(txn.bulk(event.points), txn.bulk(event.elements))
     points = packed.points_zyx
     blocks = points // np.array(event.block, np.int32)
-    svs = np.frombuffer(txn.bulk(event.supervoxels), "<u8").tolist()
+    supervoxels = np.frombuffer(txn.bulk(event.supervoxels), "<u8")
+    svs = supervoxels.tolist()
+    changes.alias(supervoxels, event.version)
     keys = rows.element_keys(changes.instance, blocks, points)
     there = read_known(txn, keys, changes.view)
     names = big_endian(points).tobytes()
@@ -188,6 +190,7 @@ def fold_element_moved(txn: WriteTxn, record: Record) -> None:
     if event.labeled:
         changes.label(event.source_supervoxel, source, TOMBSTONE)
         changes.label(event.target_supervoxel, target, plain)
+        changes.alias(np.array([event.target_supervoxel], np.uint64), event.version)
     changes.write()
 
 
@@ -281,7 +284,9 @@ def fold_blocks_indexed(txn: WriteTxn, record: Record) -> None:
     event = record.event
     assert isinstance(event, BlocksIndexed)
     changes = changes_of(txn, record)
-    svs = np.frombuffer(txn.bulk(event.supervoxels), "<u8").tolist()
+    supervoxels = np.frombuffer(txn.bulk(event.supervoxels), "<u8")
+    svs = supervoxels.tolist()
+    changes.alias(supervoxels, event.version)
     found = [
         (key, stored)
         for block_zyx in coords_of(txn, event.blocks).tolist()

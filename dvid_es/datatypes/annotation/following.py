@@ -103,7 +103,8 @@ def follow_voxels(txn: WriteTxn, record: Record, coords_zyx: Coords) -> None:
     for instance in listeners(txn, record.header.instance):
         version = version_of(instance, record.header.version)
         changes = Changes(txn, record, instance.id, version)
-        for one in relabeled(txn, record, instance, coords_zyx, changes.view):
+        found = relabeled(txn, record, instance, coords_zyx, changes.view)
+        for one in found:
             point = rows.point_bytes(one.point)
             changes.label(one.before, point, TOMBSTONE)
             changes.label(one.after, point, one.stored.plain)

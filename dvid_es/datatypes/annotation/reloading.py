@@ -18,7 +18,7 @@ from dvid_es.datatypes.annotation.changes import Block, read_known, wanted_lists
 from dvid_es.datatypes.annotation.commands import UnderPoints
 from dvid_es.datatypes.annotation.elements import tags_of
 from dvid_es.datatypes.annotation.events import BlocksIndexed, ListsCorrected
-from dvid_es.datatypes.annotation.source import block_shape, followed
+from dvid_es.datatypes.annotation.source import block_shape, followed, listed
 from dvid_es.geometry import Triple
 from dvid_es.http.node import NodeRequest
 from dvid_es.projections import versioned
@@ -65,12 +65,17 @@ class IndexBlocks:
         if not np.array_equal(points, under.points_zyx):
             under = UnderPoints(points, under.version)
         svs = under.settled(context.txn, instance)
-        listed = ((key, stored, sv) for (key, stored), sv in zip(found, svs.tolist(), strict=True))
-        if not wanted_lists(context.txn, instance.id, context.view, listed):
+        on_supervoxels = (
+            (key, stored, sv) for (key, stored), sv in zip(found, svs.tolist(), strict=True)
+        )
+        lists = listed(context.txn, instance, under.version)
+        mapped = lists.mapped(svs) if lists is not None else []
+        if not mapped and not wanted_lists(context.txn, instance.id, context.view, on_supervoxels):
             return Decision(())
         event = BlocksIndexed(
             blocks=np.array(self.coords_zyx, "<i4").tobytes(),
             supervoxels=svs.astype("<u8").tobytes(),
+            version=under.version,
         )
         return Decision((Outcome(event=event),))
 

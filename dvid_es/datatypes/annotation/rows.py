@@ -1,4 +1,4 @@
-"""The rows of an annotation instance, byte by byte: see KEYS.md, kinds 116 to 120.
+"""The rows of an annotation instance, byte by byte: see KEYS.md, kinds 116 to 121.
 
 Elements lie in blocks, each in a row of its own, in the order in which they came. Lists of labels and of
 tags are rows of copies: a list shows what it was given, until an element is written, moved or deleted,
@@ -32,12 +32,16 @@ LINKS = 119
 SOURCE = 120
 """Which labels the rows of `LABELED` are of."""
 
+ALIASES = 121
+"""Supervoxels that are mapped to a body that does not have them among its members."""
+
 PROJECTIONS = {
     ELEMENTS: "elements",
     LABELED: "elements by label",
     TAGGED: "elements by tag",
     LINKS: "linked blocks",
     SOURCE: "label source",
+    ALIASES: "mapped supervoxels",
 }
 
 Coords = NDArray[np.int32]
@@ -162,6 +166,11 @@ def tag_prefix(instance: int, tag: str) -> bytes:
 def link_prefix(instance: int, block: bytes) -> bytes:
     """Return what the rows of a block begin with that others point to."""
     return instance_key(instance, LINKS) + block
+
+
+def alias_prefix(instance: int, body: int) -> bytes:
+    """Return what the rows begin with of supervoxels that are mapped to a body."""
+    return instance_key(instance, ALIASES) + body.to_bytes(8, "big")
 
 
 def source_key(instance: int) -> bytes:

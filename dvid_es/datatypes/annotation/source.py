@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dvid_es.datatypes.annotation import rows
+from dvid_es.errors import VersionConflict
 from dvid_es.events import Record
 from dvid_es.geometry import Triple
 from dvid_es.projections import versioned
@@ -51,14 +52,56 @@ class Listed(NamedTuple):
     labels: Instance
     view: View
     txn: ReadTxn
-
-    def members(self, label: int) -> Labels:
-        """Return the supervoxels of a body."""
-        return self.source.members(self.txn, self.labels, self.view, label)
+    instance: int
+    """The annotation."""
 
     def bodies(self, svs: Labels) -> Labels:
         """Return the bodies of supervoxels."""
         return self.source.bodies(self.txn, self.labels, self.view, svs)
+
+    def members(self, label: int) -> Labels:
+        """Return the supervoxels of a body, ascending.
+
+        Posted mappings count for what was listed since, as in DVID: see `mapped`.
+        """
+        svs = self.source.members(self.txn, self.labels, self.view, label)
+        head = rows.instance_key(self.instance, rows.ALIASES)
+        first = self.txn.seek(head)
+        if first is None or not first[0].startswith(head):
+            return svs
+        bodies = self.bodies(svs)
+        elsewhere = np.flatnonzero(bodies != np.uint64(label))
+        kept = np.ones(len(svs), bool)
+        kept[elsewhere] = [
+            self.txn.get(rows.alias_prefix(self.instance, body) + sv.to_bytes(8, "big")) is None
+            for body, sv in zip(bodies[elsewhere].tolist(), svs[elsewhere].tolist(), strict=True)
+        ]
+        prefix = rows.alias_prefix(self.instance, label)
+        found = self.txn.scan(prefix, prefix + b"\xff" * 9)
+        more = np.array([int.from_bytes(key[-8:], "big") for key, _ in found], np.uint64)
+        more = more[self.bodies(more) == np.uint64(label)]
+        return np.union1d(svs[kept], more)
+
+    def mapped(self, svs: Labels) -> list[tuple[int, int]]:
+        """Return bodies and those of their supervoxels that they do not have among their members.
+
+        They have been mapped there without an index. Rows that say so are kept for lists to find them.
+        """
+        svs = np.unique(svs[svs != 0])
+        if not len(svs):
+            return []
+        try:
+            bodies = self.bodies(svs)
+            held = self.source.held(self.txn, self.labels, self.view, bodies, svs)
+        except VersionConflict:
+            return []  # of bodies that parents of a version merge disagree about, nothing is known
+        places = np.flatnonzero(~held & (bodies != 0))
+        pairs = zip(bodies[places].tolist(), svs[places].tolist(), strict=True)
+        return [
+            (body, sv)
+            for body, sv in pairs
+            if self.txn.get(rows.alias_prefix(self.instance, body) + sv.to_bytes(8, "big")) is None
+        ]
 
 
 def listed(txn: ReadTxn, instance: Instance, version: int) -> Listed | None:
@@ -72,7 +115,7 @@ def listed(txn: ReadTxn, instance: Instance, version: int) -> Listed | None:
         return None
     view = txn.view(version if labels.versioned else UNVERSIONED)
     view = view if bound == UNBOUNDED else view.at(bound)
-    return Listed(SOURCES[labels.typename], labels, view, txn)
+    return Listed(SOURCES[labels.typename], labels, view, txn, instance.id)
 
 
 def listed_members(txn: ReadTxn, instance: Instance, version: int, label: int) -> Labels:

@@ -7,6 +7,7 @@ from typing import Any
 from dvid_es.datatypes.labelarray import endpoints, fold, maxlabel
 from dvid_es.datatypes.labelarray.published import PUBLISHED
 from dvid_es.datatypes.labelarray.reads import LabelReads
+from dvid_es.datatypes.labelarray.told import TOLD
 from dvid_es.datatypes.labelarray.touched import PLACED, TABLES, TOUCHED
 from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, merging
 from dvid_es.datatypes.labelmap.bodies import counters
@@ -14,7 +15,7 @@ from dvid_es.datatypes.labelmap.bodies.requests import READS
 from dvid_es.datatypes.labelmap.looked_into import UNMAPPED
 from dvid_es.http.datatype import Created, Datatype
 from dvid_es.projections.catalog import Instance
-from dvid_es.projections.labels import SOURCES
+from dvid_es.projections.labels import SOURCES, TELL
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -48,6 +49,7 @@ def extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
 READS["labelarray"] = LabelReads
 
 SOURCES["labelarray"] = UNMAPPED
+TELL.update(TOLD)
 
 LABELARRAY = Datatype(
     name="labelarray",

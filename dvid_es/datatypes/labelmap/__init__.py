@@ -13,12 +13,13 @@ from dvid_es.datatypes.labelmap.published import PUBLISHED
 from dvid_es.datatypes.labelmap.splits import endpoints as endpoints_splits
 from dvid_es.datatypes.labelmap.splits import fold as fold_splits
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
+from dvid_es.datatypes.labelmap.told import TOLD
 from dvid_es.datatypes.labelmap.touched import PLACED, TABLES, TOUCHED
 from dvid_es.datatypes.labelmap.voxels import blocks, endpoints_slices, extents
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from dvid_es.datatypes.labelmap.voxels import fold as fold_voxels
 from dvid_es.http.datatype import Datatype
-from dvid_es.projections.labels import SOURCES
+from dvid_es.projections.labels import SOURCES, TELL
 
 VOXEL_ROWS = {
     blocks.BLOCKS: "blocks",
@@ -29,6 +30,7 @@ VOXEL_ROWS = {
 }
 
 SOURCES["labelmap"] = MAPPED
+TELL.update(TOLD)
 
 LABELMAP = Datatype(
     name="labelmap",

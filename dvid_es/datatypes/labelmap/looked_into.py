@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.bodies.reads import BodyReads
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
@@ -68,9 +69,25 @@ def members(txn: ReadTxn, instance: Instance, view: View, label: int) -> Labels:
     return own if found is None else np.union1d(found[2], own)
 
 
+def held(
+    txn: ReadTxn, instance: Instance, view: View, owners: Labels, svs: Labels
+) -> NDArray[np.bool_]:
+    """Say of each supervoxel whether a body has it; without an index each is of its own body."""
+    if not instance.settings["IndexedLabels"]:
+        return owners == svs
+    return BodyReads(txn, instance.id, view).held(owners, svs)[0]
+
+
 def same_bodies(txn: ReadTxn, instance: Instance, view: View, svs: Labels) -> Labels:
     """Return labels that are bodies themselves."""
     return svs
+
+
+def always_held(
+    txn: ReadTxn, instance: Instance, view: View, owners: Labels, svs: Labels
+) -> NDArray[np.bool_]:
+    """Say that labels have themselves."""
+    return owners == svs
 
 
 def same_members(txn: ReadTxn, instance: Instance, view: View, label: int) -> Labels:
@@ -78,8 +95,10 @@ def same_members(txn: ReadTxn, instance: Instance, view: View, label: int) -> La
     return np.array([label], np.uint64)
 
 
-MAPPED = LabelSource(block_shape, find_blocks, supervoxels_at, members, bodies)
+MAPPED = LabelSource(block_shape, find_blocks, supervoxels_at, members, bodies, held)
 """Of types whose bodies are made of supervoxels."""
 
-UNMAPPED = LabelSource(block_shape, find_blocks, supervoxels_at, same_members, same_bodies)
+UNMAPPED = LabelSource(
+    block_shape, find_blocks, supervoxels_at, same_members, same_bodies, always_held
+)
 """Of types whose labels are bodies themselves."""

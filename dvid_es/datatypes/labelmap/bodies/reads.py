@@ -85,7 +85,7 @@ class BodyReads:
             return bodysets.total_voxels(values)
         owners = self.mapping().map(labels)
         out = svindex.voxels_of(self.txn, self.instance_id, labels, self.view)
-        inside, overridden = self._held(owners, labels)
+        inside, overridden = self.held(owners, labels)
         out[~inside] = 0
         for owner in overridden:
             places = np.flatnonzero(inside & (owners == np.uint64(owner)))
@@ -94,7 +94,7 @@ class BodyReads:
             out[places] = self._voxels(owner, body, labels[places])
         return out.tolist()
 
-    def _held(self, owners: Labels, svs: Labels) -> tuple[NDArray[np.bool_], list[int]]:
+    def held(self, owners: Labels, svs: Labels) -> tuple[NDArray[np.bool_], list[int]]:
         """Say of each supervoxel whether a body has it.
 
         Most bodies have one supervoxel: they are compared without making objects or arrays of them.
@@ -156,7 +156,7 @@ class BodyReads:
         if not verify:
             return labels
         unknown = np.flatnonzero(~found & (svs != 0))
-        inside, _ = self._held(svs[unknown], svs[unknown])
+        inside, _ = self.held(svs[unknown], svs[unknown])
         labels[unknown[~inside]] = 0
         return labels
 
