@@ -8,7 +8,7 @@ from dvid_es.datatypes.neuronjson.endpoints_lists import LISTS
 from dvid_es.datatypes.neuronjson.fold import FOLDS
 from dvid_es.datatypes.neuronjson.merging import conflicts, resolve
 from dvid_es.datatypes.neuronjson.published import PUBLISHED
-from dvid_es.datatypes.neuronjson.rows import RECORDS, SCHEMAS
+from dvid_es.datatypes.neuronjson.rows import JOURNAL, RECORDS, SCHEMAS
 from dvid_es.datatypes.neuronjson.touched import TABLES, TOUCHED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
@@ -32,5 +32,9 @@ NEURONJSON = Datatype(
     touched=TOUCHED,
     published=PUBLISHED,
     tables=TABLES,
-    projections={RECORDS: "annotations", SCHEMAS: "annotation schemas"},
+    projections={
+        RECORDS: "annotations",
+        SCHEMAS: "annotation schemas",
+        JOURNAL: "annotation journal",
+    },
 )

@@ -3,7 +3,6 @@
 Source: ServeHTTP in datatype/neuronjson/neuronjson.go (janelia-flyem/dvid).
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
@@ -13,6 +12,7 @@ from dvid_es.codecs import gojson, tar
 from dvid_es.codecs.compression import gzip_pieces
 from dvid_es.datatypes.keyvalue.formats import json_pieces, protobuf_pieces
 from dvid_es.datatypes.keyvalue.wanted import is_json, parse_wanted_protobuf
+from dvid_es.datatypes.neuronjson.columns import Columns, columns_of, names_of
 from dvid_es.datatypes.neuronjson.endpoints import BY_KEY, shown_of
 from dvid_es.datatypes.neuronjson.pages import PAGE_ROWS, Pinned
 from dvid_es.datatypes.neuronjson.query import Query, parse
@@ -113,15 +113,14 @@ def parse_bound(text: str) -> int:
 
 async def get_fields(request: NodeRequest) -> HTTPResponse:
     """GET fields[?counts=true]: names of all fields, or in how many annotations each is."""
-    counts = request.flag("counts")
-
-    def made(pinned: Pinned) -> str:
-        found: Counter[str] = Counter()
-        for _, stored in pinned.items():
-            found.update(_RAW.decode(stored.full).keys())
-        return gojson.dumps(dict(found) if counts else sorted(found), sort_keys=True)
-
-    return await _kept(request, "counts" if counts else "fields", made)
+    pinned = _pin(request)
+    columns = columns_of(request.stream.packs, request.instance.id)
+    found = await request.in_thread(columns.field_counts, pinned.snapshot)
+    if found is None:
+        rows = (row for page in pinned.pages() for _, row in page)
+        found = await request.in_thread(names_of, rows)
+    value = dict(found) if request.flag("counts") else sorted(found)
+    return raw_json(gojson.dumps(value, sort_keys=True))
 
 
 async def get_field_times(request: NodeRequest) -> HTTPResponse:
@@ -250,7 +249,8 @@ async def get_query(request: NodeRequest) -> HTTPResponse | None:
     if query.bodies is not None:
         texts = _asked(pinned, query.bodies, shown)
     else:
-        texts = _matching(pinned, query, shown, request.flag("onlyid"))
+        columns = columns_of(request.stream.packs, request.instance.id)
+        texts = _matching(pinned, columns, query, shown, request.flag("onlyid"))
     return await send_made(request, _array(texts), JSON)
 
 
@@ -261,7 +261,14 @@ def _asked(pinned: Pinned, bodies: Sequence[int], shown: Shown) -> Iterator[byte
                 yield shown.text(stored)
 
 
-def _matching(pinned: Pinned, query: Query, shown: Shown, only_ids: bool) -> Iterator[bytes]:
+def _matching(
+    pinned: Pinned, columns: Columns, query: Query, shown: Shown, only_ids: bool
+) -> Iterator[bytes]:
+    bodies = columns.matching(pinned.snapshot, query)
+    if bodies is not None:
+        found = bodies.tolist()
+        yield from map(b"%d".__mod__, found) if only_ids else _asked(pinned, found, shown)
+        return
     for page in pinned.pages():
         for body, stored in query.matching(page):
             yield b"%d" % body if only_ids else shown.text(stored)

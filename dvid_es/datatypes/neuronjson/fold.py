@@ -9,7 +9,7 @@ from dvid_es.datatypes.neuronjson.events import (
     SchemaDeleted,
     SchemaPut,
 )
-from dvid_es.datatypes.neuronjson.rows import encode, record_key, schema_key
+from dvid_es.datatypes.neuronjson.rows import encode, journal_row, record_key, schema_key
 from dvid_es.events import Event, Record
 from dvid_es.projections import bulkrow
 from dvid_es.projections.fold import Fold
@@ -23,21 +23,25 @@ def records_put(txn: WriteTxn, record: Record) -> None:
     put = record.event
     assert isinstance(put, RecordsPut)
     header = record.header
-    bodies = unpacked(txn.bulk(put.bodies))
+    bodies = txn.bulk(put.bodies)
     rows = sorted(
         (record_key(header.instance, body), encode(text))
-        for body, text in zip(bodies, put.records, strict=True)
+        for body, text in zip(unpacked(bodies), put.records, strict=True)
     )
     txn.put_many(rows, row_suffix(header.version, record.offset))
+    txn.put(*journal_row(header.instance, header.version, record.offset, bodies))
 
 
 def records_deleted(txn: WriteTxn, record: Record) -> None:
     """Store tombstones."""
     deleted = record.event
     assert isinstance(deleted, RecordsDeleted)
-    suffix = row_suffix(record.header.version, record.offset)
-    for body in unpacked(txn.bulk(deleted.bodies)):
-        txn.put(record_key(record.header.instance, body) + suffix, TOMBSTONE)
+    header = record.header
+    suffix = row_suffix(header.version, record.offset)
+    bodies = txn.bulk(deleted.bodies)
+    for body in unpacked(bodies):
+        txn.put(record_key(header.instance, body) + suffix, TOMBSTONE)
+    txn.put(*journal_row(header.instance, header.version, record.offset, bodies))
 
 
 def schema_put(txn: WriteTxn, record: Record) -> None:

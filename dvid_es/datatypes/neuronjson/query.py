@@ -14,19 +14,16 @@ import msgspec
 
 from dvid_es.codecs import gojson, patterns
 from dvid_es.datatypes.neuronjson.rows import decode
-from dvid_es.datatypes.neuronjson.values import Stored, is_meta
+from dvid_es.datatypes.neuronjson.values import Stored, extractor
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.wire import parse_json
 
 NEEDLES_MAX = 4
 """Rows are not searched for more texts than this before they are read."""
 
-_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _TEXT = msgspec.json.Decoder(str)
 _QUOTE, _BRACKET = b'"'[0], b"["[0]
-
-Fields = Mapping[str, msgspec.Raw]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +51,12 @@ class Condition:
             return tuple(self.texts)
         return (gojson.string(self.name).encode() + b":",)
 
-    def holds(self, fields: Fields) -> bool:
-        """Say whether an annotation fulfils it."""
-        raw = fields.get(self.name)
+    def accepts(self, text: bytes) -> bool:
+        """Say whether a field of this text fulfils it; nothing is a field that is absent."""
         if self.exists is not None:
-            return self.exists == (raw is not None)
-        if raw is None:
+            return self.exists == bool(text)
+        if not text:
             return False
-        text = bytes(raw)
         if text in self.texts:
             return True
         if text[0] == _QUOTE:
@@ -95,21 +90,28 @@ class Query:
     bodies: tuple[int, ...] | None
     """What is asked for by body alone, in this order; None if there are other conditions."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that conditions are on, each once."""
+        return tuple(dict.fromkeys(one.name for all_of in self.alternatives for one in all_of))
+
     def matching(self, rows: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, Stored]]:
         """Iterate over the bodies and annotations of rows that match."""
         needles = [
             [found for condition in all_of if (found := condition.needles())]
             for all_of in self.alternatives
         ]
-        full = any(is_meta(condition.name) for all_of in self.alternatives for condition in all_of)
+        fields = extractor(self.names)
+        places = {name: place for place, name in enumerate(fields.names)}
+        alternatives = [[(places[one.name], one) for one in all_of] for all_of in self.alternatives]
         for body, row in rows:
             if not any(
                 all(any(needle in row for needle in some) for some in wanted) for wanted in needles
             ):
                 continue
             stored = decode(row)
-            fields = _RAW.decode(stored.full if full else stored.basic)
-            if any(all(one.holds(fields) for one in all_of) for all_of in self.alternatives):
+            texts = fields.texts(stored)
+            if any(all(one.accepts(texts[at]) for at, one in all_of) for all_of in alternatives):
                 yield body, stored
 
 

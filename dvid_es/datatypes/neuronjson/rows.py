@@ -11,6 +11,9 @@ RECORDS = 152
 SCHEMAS = 153
 """Kind of the rows of schemas."""
 
+JOURNAL = 154
+"""Kind of the rows that say which annotations an event has written."""
+
 SCHEMA_NAMES = ("json_schema", "schema", "schema_batch")
 LARGEST = (1 << 64) - 1
 
@@ -25,6 +28,12 @@ def record_key(instance: int, body: int) -> bytes:
 def body_of(row_key: bytes) -> int:
     """Return the body of a row key of an annotation."""
     return int.from_bytes(row_key[5:13], "big")
+
+
+def journal_row(instance: int, version: int, sequence: int, bodies: bytes) -> tuple[bytes, bytes]:
+    """Return key and value of the row that says which annotations an event has written."""
+    key = instance_key(instance, JOURNAL) + sequence.to_bytes(8, "big")
+    return key, version.to_bytes(4, "big") + bodies
 
 
 def schema_key(instance: int, name: str) -> bytes:

@@ -8,7 +8,7 @@ datatype/neuronjson/fields.go (janelia-flyem/dvid).
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ DEPTH_MAX = 100
 _UNTIMED = frozenset({"bodyid", "user"})
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KEYS_KEPT = 4096
+_ABSENT = msgspec.Raw(b"")
 
 
 def parse(text: bytes) -> Record:
@@ -173,6 +174,32 @@ class Stored(NamedTuple):
     """Its whole text."""
 
 
+class Extractor:
+    """Takes the texts of some fields out of an annotation, and does not look at the others."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Take these fields, in this order."""
+        self.names = tuple(names)
+        self.full = any(is_meta(name) for name in names)
+        """Whether authors or times are among them."""
+
+        fields = [
+            (f"field{place}", msgspec.Raw, msgspec.field(default=_ABSENT, name=name))
+            for place, name in enumerate(names)
+        ]
+        kind = msgspec.defstruct("Fields", fields, frozen=True, gc=False)
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def texts(self, stored: Stored) -> list[bytes]:
+        """Return the text of each field; nothing where it is absent."""
+        found = self._decode(stored.full if self.full else stored.basic)
+        return [bytes(text) for text in msgspec.structs.astuple(found)]
+
+
+extractor = lru_cache(256)(Extractor)
+"""`Extractor(names)`, names being a tuple, kept for the next time."""
+
+
 class Shown:
     """Which fields of annotations a request wants."""
 
@@ -184,8 +211,8 @@ class Shown:
         for name in self.fields - {"bodyid"}:
             wanted |= {name + USER} if self.user else set()
             wanted |= {name + TIME} if self.time else set()
-        self._names = [(name, _named(name)) for name in sorted(wanted)] if self.fields else []
-        self._needs_full = any(is_meta(name) for name in wanted)
+        self._names = [_named(name) for name in sorted(wanted)]
+        self._texts = extractor(tuple(sorted(wanted))).texts
 
     @property
     def only_ids(self) -> bool:
@@ -203,9 +230,8 @@ class Shown:
             found = _RAW.decode(stored.full)
             parts = [_named(n) + bytes(t) for n, t in found.items() if not n.endswith(hidden)]
             return b"{" + b",".join(parts) + b"}"
-        found = _RAW.decode(stored.full if self._needs_full else stored.basic)
-        parts = [key + bytes(found[name]) for name, key in self._names if name in found]
-        return b"{" + b",".join(parts) + b"}"
+        texts = zip(self._names, self._texts(stored), strict=True)
+        return b"{" + b",".join([key + text for key, text in texts if text]) + b"}"
 
 
 def is_bare(body: int, text: bytes) -> bool:

@@ -9,6 +9,8 @@ import random
 import re
 import tarfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,9 @@ from typing import Any
 import pytest
 
 from dvid_es.codecs import messages_pb2 as messages
-from dvid_es.datatypes.neuronjson import commands
+from dvid_es.datatypes.neuronjson import columns, commands, query
 from dvid_es.datatypes.neuronjson.touched import TABLES
+from dvid_es.http.streaming import Snapshot
 from dvid_es.settings import Settings
 from tests.conftest import Live
 from tests.datatypes.labelarray.label_model import check_rebuilt
@@ -77,6 +80,7 @@ class Walk:
         live.new_instance(self.root, "neuronjson", "n")
         self.records: dict[str, dict[int, dict[str, Any]]] = {self.root: {}}
         self.open = [self.root]
+        self.past: dict[str, list[tuple[str, dict[int, dict[str, Any]]]]] = {}
 
     def value(self) -> Any:
         dice = self.dice
@@ -156,8 +160,7 @@ class Walk:
             for record in records.values():
                 for name in record:
                     counts[name] = counts.get(name, 0) + 1
-            assert self.ask(node, "fields", counts="true") == counts
-            assert self.ask(node, "fields") == sorted(counts)
+            self.check_counts(node, counts)
             for _ in range(4):
                 self.check_shown(node, records)
                 self.check_query(node, records)
@@ -177,6 +180,7 @@ class Walk:
         assert found == {str(b): one for b, one in wanted.items() if first <= b <= last}
 
     def check_query(self, node: str, records: dict[int, dict[str, Any]]) -> None:
+        self.remember(node, records)
         queries = [self.query() for _ in range(self.dice.choice((1, 1, 2)))]
         body = json.dumps(queries if len(queries) > 1 else queries[0]).encode()
         found = self.live.ok("GET", f"{node}/query", body, onlyid="true").json()
@@ -187,6 +191,20 @@ class Walk:
         assert found == wanted, queries
         whole = self.live.ok("POST", f"{node}/query", body, show="all").json()
         assert timeless(whole) == [records[one] for one in wanted]
+        at, past = self.dice.choice(self.past[node])
+        found = self.live.ok("GET", f"{node}/query", body, at=at, show="all").json()
+        assert timeless(found) == [
+            past[one] for one in sorted(past)
+            if any(model.matches(query, past[one]) for query in queries)
+        ]  # fmt: skip
+
+    def check_counts(self, node: str, counts: dict[str, int]) -> None:
+        assert self.ask(node, "fields", counts="true") == counts
+        assert self.ask(node, "fields") == sorted(counts)
+
+    def remember(self, node: str, records: dict[int, dict[str, Any]]) -> None:
+        sequence = self.live.ok("GET", f"{node}/info").headers["x-dvid-es-seq"]
+        self.past.setdefault(node, []).append((sequence, dict(records)))
 
     def query(self) -> dict[str, Any]:
         dice = self.dice
@@ -217,8 +235,13 @@ def _whole(value: Any) -> Any:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_every_read_follows_random_writes_over_versions(
-    live: Live, seed: int, tmp_path: Path
+    live: Live, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if seed % 3:  # tables are made, and brought up to what is read, all the time
+        monkeypatch.setattr(columns, "DIRECT_MAX", seed)
+        monkeypatch.setattr(columns, "ADVANCE_MIN", seed % 2 + 1)
+        monkeypatch.setattr(columns, "COLUMNS_MAX", 2)
+        monkeypatch.setattr(columns, "COLUMN_BYTES_MAX", (200, 400, 10_000)[seed % 3])
     walk = Walk(live, seed)
     for number in range(90):
         walk.step()
@@ -341,6 +364,77 @@ def test_concurrent_posts_to_one_body_lose_no_field(server: Live, node: str) -> 
         thread.join()
     found = get(server, node, 5, show="user")
     assert {found[f"f{n}_user"] for n in range(24)} == {f"u{n}" for n in range(24)}
+
+
+def test_queries_beside_writes_see_one_moment(
+    server: Live, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "DIRECT_MAX", 3)
+    monkeypatch.setattr(columns, "ADVANCE_MIN", 2)
+    some = {f"b{body}": {"bodyid": body, "side": "L", "other": "R"} for body in range(1, 21)}
+    server.ok("POST", f"{node}/keyvalues", batch(**some), u="ann")
+    last: dict[int, str] = {}
+
+    def write(client: int) -> None:
+        dice = random.Random(client)
+        for _ in range(40):
+            body, side = 5 * client + dice.randrange(1, 6), dice.choice("LR")
+            other = "LR".replace(side, "")
+            put(server, node, {"bodyid": body, "side": side, "other": other})
+            last[body] = side
+
+    def ask(number: int) -> None:
+        both = json.dumps([{"side": "L", "other": "R"}, {"side": "R", "other": "L"}]).encode()
+        for turn in range(40):
+            field = json.dumps({f"new{number}{turn % 9}": "exists/0"}).encode()
+            for body in (both, field):
+                found = server.ok("GET", f"{node}/query", body, onlyid="true").json()
+                assert found == list(range(1, 21))
+
+    failed: list[BaseException] = []
+
+    def run(work: Any, number: int) -> None:
+        try:
+            work(number)
+        except BaseException as problem:
+            failed.append(problem)
+
+    threads = [
+        threading.Thread(target=run, args=(work, number))
+        for number in range(4)
+        for work in ((write, ask) if number < 3 else (write,))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    left = server.ok("GET", f"{node}/query", b'{"side":"L"}', onlyid="true").json()
+    assert left == [body for body in range(1, 21) if last.get(body, "L") == "L"]
+
+
+def test_tables_are_made_in_a_transaction_that_sees_all_of_the_others(live: Live) -> None:
+    root = live.new_repo()
+    node = live.new_instance(root, "neuronjson", "n")
+    put(live, node, {"bodyid": 5, "a": 1})
+    stream, repo, _ = live.engine.resolve(root)
+    asked = columns.Columns(repo.names["n"].id)
+    opened = []
+
+    @contextmanager
+    def opening() -> Iterator[Any]:
+        opened.append(asked._lock.locked())
+        with live.engine.store.read(root, stream.packs) as txn:
+            yield txn
+
+    with live.engine.store.read(root, stream.packs) as txn:
+        view = txn.view(1).at(int(sequence(live, node)))
+    snapshot = Snapshot(opening, view)
+    found = asked.matching(snapshot, query.parse(b'{"a":1}'))
+    assert found is not None
+    assert found.tolist() == [5]
+    assert asked.field_counts(snapshot) == {"a": 1, "a_time": 1, "a_user": 1, "bodyid": 1}
+    assert opened == [True, True]
 
 
 # -- schemas ----------------------------------------------------------------------------------
@@ -539,12 +633,12 @@ def test_bad_requests_change_nothing(
 
 
 def test_queries_that_find_nothing_are_no_errors(server: Live, some: str) -> None:
-    for query in (
+    for asked in (
         '{"a":[1,"x"]}', '{"a":["x",1]}', '{"a":[true]}', '{"a":[[1]]}', '{"a":{}}', '{"a":[]}',
         '{"a":null}', '{"a":1.5}', '{"a":"re/("}', '{"a":"re/' + "x" * 20_000 + '"}', "{}",
         '{"a":"re/(?=x)"}', '{"a":"re/' + "(a{1,999}){1,999}" * 3 + '"}', '{"bodyid":[-5,0]}',
     ):  # fmt: skip
-        assert server.ok("GET", f"{some}/query", query.encode()).json() == [], query
+        assert server.ok("GET", f"{some}/query", asked.encode()).json() == [], asked
 
 
 def test_hostile_expressions_take_linear_time(server: Live, node: str) -> None:
