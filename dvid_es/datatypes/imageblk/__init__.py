@@ -30,6 +30,7 @@ def _datatype(name: str) -> Datatype:
         extended=endpoints_settings.extended_info,
         extents=endpoints_settings.extents_info,
         conflicts=merging.conflicts,
+        tagged=False,
         resolve=merging.resolve,
         help=files(__name__).joinpath("HELP.txt").read_text("utf-8"),
         placed={BlocksPut: lambda event: (event.coords, 0)} if first else {},

@@ -11,7 +11,7 @@ from dvid_es.codecs.images import Format, Pixels
 from dvid_es.datatypes.imageblk import arbitrary, prepare
 from dvid_es.datatypes.imageblk import requests as parse
 from dvid_es.datatypes.imageblk.commands import PutBlocks
-from dvid_es.datatypes.imageblk.pixels import pixels_of
+from dvid_es.datatypes.imageblk.pixels import stretched
 from dvid_es.datatypes.imageblk.reads import Coords, Found
 from dvid_es.datatypes.imageblk.streams import COMPRESSIONS, BlockRow, BlockStream
 from dvid_es.datatypes.imageblk.volumes import VolumeAnswer, picture
@@ -138,8 +138,8 @@ async def _send_picture(request: NodeRequest, wanted: Slice) -> HTTPResponse:
             await in_threads(request, _paste, tasks[start:stop])
 
         def encode() -> bytes:
-            shown = pixels_of(voxels.reshape(wanted.shape), layout)
-            return images.encode(images.scaled(shown, wanted.height, wanted.width), form)
+            seen = voxels.reshape(wanted.shape)
+            return images.encode(stretched(seen, layout, wanted.height, wanted.width), form)
 
         body = await request.in_thread(encode)
     return HTTPResponse(body, 200, content_type=form.content_type)
@@ -333,14 +333,6 @@ async def refuse_method(request: NodeRequest) -> Any:
     raise InvalidRequest("this endpoint only supports the GET HTTP verb")
 
 
-async def refuse_word(request: NodeRequest) -> Any:
-    """Refuse what volumes do not have."""
-    raise InvalidRequest(
-        f'Bad API call ({request.path}) for data "{request.instance.name}".'
-        f"  See API help at http://{request.raw.host}/api/help/{request.instance.typename}"
-    )
-
-
 _OWN = (
     *("raw", "isotropic", "arb", "blocks", "subvolblocks", "specificblocks"),
     *("metadata", "extents", "resolution", "rawkey", "info", "help"),
@@ -355,8 +347,5 @@ ENDPOINTS = {
     "POST blocks": post_blocks,
     "GET subvolblocks": get_subvolblocks,
     "GET specificblocks": get_specific_blocks,
-    "GET tags": refuse_word,
-    "POST tags": refuse_word,
-    "POST sync": refuse_word,
     **{f"{verb} {word}": refuse_method for verb in ("*", "HEAD") for word in _OWN},
 }

@@ -5,6 +5,7 @@ Source: GetImage2d in datatype/imageblk/imageblk.go (janelia-flyem/dvid).
 
 import numpy as np
 
+from dvid_es.codecs import images
 from dvid_es.codecs.images import Pixels
 from dvid_es.datatypes.imageblk.layout import Layout
 from dvid_es.datatypes.imageblk.reads import Voxels
@@ -21,3 +22,17 @@ def pixels_of(voxels: Voxels, layout: Layout) -> Pixels:
         return voxels
     channel = ">u2" if layout.dtype.itemsize == 8 else "u1"
     return voxels.view(channel).reshape(*voxels.shape, 4)
+
+
+def stretched(voxels: Voxels, layout: Layout, height: int, width: int) -> Pixels:
+    """Return the pixels of a picture that may be larger than its voxels [rows, columns].
+
+    Each pixel is the mean of what it covers. As in DVID, the four bytes of a voxel of 32 bits are one number
+    then, the first byte being the highest.
+
+    Source: InterpolateImage in dvid/image.go (janelia-flyem/dvid).
+    """
+    if voxels.shape == (height, width) or layout.channels > 1 or layout.dtype.itemsize != 4:
+        return images.scaled(pixels_of(voxels, layout), height, width)
+    numbers = images.scaled(np.ascontiguousarray(voxels).view(">u4"), height, width)
+    return np.ascontiguousarray(numbers, ">u4").view(np.uint8).reshape(height, width, 4)

@@ -16,6 +16,7 @@ IMAGETILE = Datatype(
     create=settings.create,
     extended=lambda txn, instance, view: dict(instance.settings),
     conflicts=merging.conflicts,
+    tagged=False,
     resolve=merging.resolve,
     help=files(__name__).joinpath("HELP.txt").read_text("utf-8"),
     projections={TILES: "tiles"},

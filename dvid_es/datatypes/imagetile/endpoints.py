@@ -233,14 +233,6 @@ async def refuse_method(request: NodeRequest) -> Any:
     raise InvalidRequest("Can only handle GET or POST HTTP verbs")
 
 
-async def refuse_word(request: NodeRequest) -> Any:
-    """Refuse what tiles do not have."""
-    raise InvalidRequest(
-        f'Bad API call ({request.path}) for data "{request.instance.name}".'
-        f"  See API help at http://{request.raw.host}/api/help/imagetile"
-    )
-
-
 _OWN = ("metadata", "tile", "tilekey", "raw", "isotropic")
 
 ENDPOINTS = {
@@ -251,9 +243,6 @@ ENDPOINTS = {
     "GET tilekey": get_tilekey,
     "GET raw": get_raw,
     "GET isotropic": get_isotropic,
-    "GET tags": refuse_word,
-    "POST tags": refuse_word,
-    "POST sync": refuse_word,
     **{f"{verb} {word}": refuse_method for verb in ("*", "HEAD") for word in _OWN},
     **{f"HEAD {word}": refuse_method for word in ("info", "help")},
 }

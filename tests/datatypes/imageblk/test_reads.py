@@ -197,6 +197,16 @@ def test_isotropic_pictures_have_square_pixels(server: Any, root: str) -> None:
     assert server.call("GET", f"{node}/isotropic/xz/30_1/3_4_5").status == 400
 
 
+def test_numbers_of_32_bits_are_averaged_as_one_number(server: Any, root: str) -> None:
+    for typename in ("uint32blk", "float32blk"):
+        volume = model.noise(SHAPE, DTYPES[typename], 7)
+        node = made(server, root, volume, typename, VoxelSize="8,8,20")
+        got = model.picture(server.ok("GET", f"{node}/isotropic/xz/30_25/3_4_5").body)
+        numbers = np.ascontiguousarray(volume[5:15, 4, 3:33]).view(">u4").astype(np.int64)
+        expected = area_average(numbers, 30, 25).astype(">u4").view(np.uint8).reshape(25, 30, 4)
+        assert np.array_equal(got, expected)
+
+
 def cut(volume: Volume, voxel: tuple[float, ...], corners: Any, step: float, ground: int) -> Volume:
     """Trilinear interpolation, pixel by pixel."""
     left, right, bottom = (np.array(corner, float) for corner in corners)
