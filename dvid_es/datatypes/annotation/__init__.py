@@ -15,7 +15,8 @@ from dvid_es.datatypes.annotation.source import SYNCS, note_source
 from dvid_es.datatypes.annotation.touched import PLACED, TABLES, TOUCHED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
-from dvid_es.projections import elements, labels
+from dvid_es.projections.elements import SOURCES
+from dvid_es.projections.labels import SYNC_WATCHERS, WATCHERS
 
 
 def _create(config: Mapping[str, str]) -> Created:
@@ -23,9 +24,9 @@ def _create(config: Mapping[str, str]) -> Created:
     return Created({}, parse_compression(config), parse_checksum(config))
 
 
-elements.SOURCES["annotation"] = LISTED
-labels.WATCHERS.append(follow_voxels)
-labels.SYNC_WATCHERS.append(note_source)
+SOURCES["annotation"] = LISTED
+WATCHERS.append(follow_voxels)
+SYNC_WATCHERS.append(note_source)
 
 ANNOTATION = Datatype(
     name="annotation",

@@ -89,7 +89,10 @@ class ElementWalk(Walk):
         position = self.one_of(elements) if rng.random() < 0.3 else None
         tags = [str(tag) for tag in rng.choice(TAGS, int(rng.integers(3)), replace=False)]
         rels = [
-            {"Rel": str(rng.choice(RELATIONS)), "To": list(self.one_of(elements) or self.somewhere())}
+            {
+                "Rel": str(rng.choice(RELATIONS)),
+                "To": list(self.one_of(elements) or self.somewhere()),
+            }
             for _ in range(int(rng.integers(3)))
         ]
         made = {
@@ -179,7 +182,9 @@ class ElementWalk(Walk):
         blocks = self.live.ok("GET", f"{node}/all-elements").json()
         listed = [one for items in blocks.values() for one in items]
         assert in_order(listed) == in_order(elements.values())
-        assert all(block_of(tuple(one["Pos"])) == name for name, some in blocks.items() for one in some)
+        assert all(
+            block_of(tuple(one["Pos"])) == name for name, some in blocks.items() for one in some
+        )
         for tag in TAGS:
             wanted = [one for one in elements.values() if tag in (one["Tags"] or [])]
             path = f"{node}/tag/{quoted(tag)}"
