@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dvid_es.datatypes.neuronjson.endpoints import ENDPOINTS
+from dvid_es.datatypes.neuronjson.endpoints_bulk import BULK
 from dvid_es.datatypes.neuronjson.endpoints_lists import LISTS
 from dvid_es.datatypes.neuronjson.fold import FOLDS
 from dvid_es.datatypes.neuronjson.merging import conflicts, resolve
@@ -22,7 +23,7 @@ def _create(config: Mapping[str, str]) -> Created:
 NEURONJSON = Datatype(
     name="neuronjson",
     version="0.1",
-    endpoints={**ENDPOINTS, **LISTS},
+    endpoints={**ENDPOINTS, **LISTS, **BULK},
     folds=FOLDS,
     create=_create,
     reads=frozenset({"POST query"}),

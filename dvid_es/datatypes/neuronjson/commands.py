@@ -136,6 +136,38 @@ class PutRecords:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRecords:
+    """Store annotations as they are, without authors and times of its own."""
+
+    records: tuple[tuple[int, Record], ...]
+    """Bodies, each once, and their annotations."""
+
+    addressed: int = 0
+
+    def decide(self, context: Context) -> Decision:
+        """Return the event, or none if all of them are there already."""
+        instance = fixed_instance(context)
+        new: list[tuple[int, Record, Record | None]] = []
+        for body, record in self.records:
+            try:
+                stored = find(context.txn, instance.id, body, context.view)
+            except VersionConflict:
+                stored = None
+            old = None if stored is None else parse(stored.full)
+            if old != record:
+                new.append((body, record, old))
+        if not new:
+            return Decision(())
+        put = RecordsPut(
+            bodies=packed(body for body, _, _ in new),
+            records=tuple(dump(record) for _, record, _ in new),
+            changed=tuple(changes(old, record) for _, record, old in new),
+            addressed=self.addressed,
+        )
+        return Decision((Outcome(event=put),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteRecord:
     """Take away the annotation of a body; one without is no error."""
 

@@ -85,7 +85,7 @@ async def post_key(request: NodeRequest) -> HTTPResponse:
     key = _key(request)
     if key in BY_KEY:
         return await _put_schema(request, key, by_key=True)
-    await _put(request, (key,), (request.body,))
+    await put_all(request, (key,), (request.body,))
     return empty()
 
 
@@ -114,13 +114,24 @@ async def post_key_values(request: NodeRequest) -> HTTPResponse:
     for key in keys:
         if key in BY_KEY:
             raise InvalidRequest(f'"{key}" is no body: post it to {key}')
-    await _put(request, keys, values, batch=True)
+    await put_all(request, keys, values, batch=True)
     return empty()
 
 
-async def _put(
-    request: NodeRequest, keys: Sequence[str], values: Sequence[bytes], batch: bool = False
+async def put_all(
+    request: NodeRequest,
+    keys: Sequence[str | None],
+    values: Sequence[bytes],
+    batch: bool = False,
 ) -> None:
+    """Change annotations by JSON objects, all or none.
+
+    Args:
+        request: says who posts, and how.
+        keys: bodies as texts; None where only the object says it.
+        values: the objects.
+        batch: whether to tell Kafka of a batch.
+    """
     if not request.args.get("u"):
         raise InvalidRequest("cannot alter neuronjson data without a valid user")
     schema = find_schema(request.txn, request.instance.id, "json_schema", request.view)
@@ -144,7 +155,7 @@ async def _put(
 
 
 def _prepared(
-    keys: Sequence[str], values: Sequence[bytes], schema: bytes | None
+    keys: Sequence[str | None], values: Sequence[bytes], schema: bytes | None
 ) -> tuple[Posted, ...]:
     return tuple(prepare(key, value, schema) for key, value in zip(keys, values, strict=True))
 

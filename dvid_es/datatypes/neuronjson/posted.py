@@ -28,11 +28,11 @@ class Posted(NamedTuple):
     """Canonical texts; None takes a field away."""
 
 
-def prepare(key: str, raw: bytes, schema: bytes | None) -> Posted:
+def prepare(key: str | None, raw: bytes, schema: bytes | None) -> Posted:
     """Return what is posted under a key.
 
     Args:
-        key: the body, as text.
+        key: the body, as text; None if only the object says it.
         raw: a JSON object.
         schema: the JSON schema that rules; None if there is none.
 
@@ -47,7 +47,7 @@ def prepare(key: str, raw: bytes, schema: bytes | None) -> Posted:
         raise InvalidRequest("neuronjson data must have 'bodyid' field")
     if type(body) is not int or not 0 <= body < 1 << 64:
         raise InvalidRequest("neuronjson 'bodyid' field must be uint64")
-    if body != parse_unsigned(key, "body"):
+    if key is not None and body != parse_unsigned(key, "body"):
         raise InvalidRequest(f"neuronjson 'bodyid' field {body} must match key {key}")
     if body == 0:
         raise InvalidRequest("body id 0 is reserved and so cannot be stored")

@@ -1,9 +1,11 @@
 """What may be read of a neuronjson instance, in one transaction."""
 
+import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from dvid_es.datatypes.neuronjson.rows import (
+    JOURNAL,
     LARGEST,
     RECORDS,
     body_of,
@@ -17,7 +19,7 @@ from dvid_es.events import Bulk
 from dvid_es.projections import bulkrow, versioned
 from dvid_es.projections.catalog import instance_key
 from dvid_es.projections.txn import ReadTxn
-from dvid_es.versions import View
+from dvid_es.versions import View, row_suffix
 
 Item = tuple[int, bytes]
 """A body and the row of its annotation."""
@@ -78,3 +80,24 @@ def scan(
     if start < stop:
         for key, row in versioned.scan(txn, start, stop, view):
             yield body_of(key), row
+
+
+def changed_bodies(txn: ReadTxn, instance: int, bound: int) -> dict[int, set[int]]:
+    """Return which bodies were written at each version (ordinal), up to a sequence (inclusive)."""
+    found: dict[int, set[int]] = {}
+    prefix = instance_key(instance, JOURNAL)
+    for key, value in txn.scan(prefix, prefix + b"\xff" * 9):
+        if int.from_bytes(key[5:13], "big") > bound:
+            break
+        bodies = struct.unpack(f"<{(len(value) - 4) // 8}Q", value[4:])
+        found.setdefault(int.from_bytes(value[:4], "big"), set()).update(bodies)
+    return found
+
+
+def row_of_version(txn: ReadTxn, instance: int, body: int, version: int, bound: int) -> bytes:
+    """Return the last row of a body that was written at a version, up to a sequence; empty if deleted."""
+    key = record_key(instance, body)
+    found = txn.seek(key + row_suffix(version, bound))
+    assert found is not None
+    assert found[0].startswith(key), "the journal names a body without a row"
+    return found[1]

@@ -580,6 +580,90 @@ def test_an_unversioned_instance_is_the_same_everywhere(server: Live) -> None:
         assert server.ok("GET", f"{place}/keys").json() == ["5", "6"]
 
 
+# -- moving -----------------------------------------------------------------------------------
+
+
+def test_a_list_of_objects_is_ingested_like_posts(server: Live, node: str) -> None:
+    put(server, node, {"bodyid": 5, "a": 1, "b": 2})
+    body = json.dumps(
+        [{"bodyid": 5, "a": 3}, {"bodyid": 6, "a": 4}, {"bodyid": 5, "c": 5}]
+    ).encode()
+    server.ok("POST", f"{node}/ingest-neuronjson", body, u="bob")
+    assert get(server, node, 5, show="user") == {
+        "bodyid": 5, "a": 3, "a_user": "bob", "b": 2, "b_user": "ann", "c": 5, "c_user": "bob",
+    }  # fmt: skip
+    before = sequence(server, node)
+    for wrong in (b"", b"{}", b'[{"bodyid":7},{"a":1}]', b'[{"bodyid":7},5]', b"[", b"[" * 9999):
+        assert server.call("POST", f"{node}/ingest-neuronjson", wrong, u="bob").status == 400
+    assert server.call("POST", f"{node}/ingest-neuronjson", body).status == 400
+    assert sequence(server, node) == before
+
+
+def test_annotations_of_a_keyvalue_instance_are_taken_over_as_they_are(
+    live: Live, tmp_path: Path
+) -> None:
+    root = live.new_repo()
+    kv = live.new_instance(root, "keyvalue", "kv")
+    node = live.new_instance(root, "neuronjson", "n")
+    values = {
+        "5": b'{"bodyid":5, "b": 1.0, "a_user":"eve", "gone": null}', "6": b'{"a":[2, 1]}',
+        "007": b"{}", "x": b"{}", "8": b"[1]", "9": b"no JSON", "0": b"{}", "schema": b"y" * 3000,
+        "json_schema": b"{}", "99999999999999999999": b"{}", "7": b'{"bodyid":8}',
+    }  # fmt: skip
+    for key, value in values.items():
+        live.ok("POST", f"{kv}/key/{key}", value)
+    for number in range(2000, 3300, 50):
+        live.ok("POST", f"{kv}/key/{number}", b'{"n":%d}' % number)
+    told = live.ok("POST", f"{node}/import-kv/kv").json()
+    assert told == {
+        "imported": 3 + 26, "schemas": ["json_schema", "schema"],
+        "skipped": ["0", "007", "8", "9", "99999999999999999999", "x"],
+    }  # fmt: skip
+    assert get(live, node, 5, show="all") == {"bodyid": 5, "b": 1, "a_user": "eve"}
+    assert get(live, node, 6, show="all") == {"bodyid": 6, "a": [2, 1]}
+    assert get(live, node, 7) == {"bodyid": 7}
+    assert live.ok("GET", f"{node}/schema").body == b"y" * 3000
+    assert live.ok("GET", f"{node}/query", b'{"n":2050}', onlyid="true").json() == [2050]
+    before = sequence(live, node)
+    for path, more in (("none", {}), ("n", {}), ("kv", {"dryrun": "true"}), ("", {})):
+        assert live.call("POST", f"{node}/import-kv/{path}", **more).status == 400
+    assert sequence(live, node) == before
+    live.ok("DELETE", f"{kv}/key/schema")
+    live.ok("DELETE", f"{kv}/key/json_schema")
+    before = int(sequence(live, node))
+    live.ok("POST", f"{node}/import-kv/kv")
+    assert int(sequence(live, node)) == before
+    check_rebuilt(live, tmp_path)
+
+
+def test_changes_are_told_by_version(server: Live, node: str) -> None:
+    root = node.split("/")[3]
+    assert server.ok("GET", f"{node}/version-changes").json() == {}
+    for value in (1, 2):
+        put(server, node, {"bodyid": 5, "a": value})
+    put(server, node, {"bodyid": 6, "a": 1})
+    put(server, node, {"bodyid": 7, "a": 1})
+    server.ok("DELETE", f"{node}/key/7")
+    server.commit(root)
+    child = server.new_version(root)
+    below = f"{NODE}/{child}/n"
+    then = sequence(server, node)
+    server.ok("DELETE", f"{below}/key/5")
+    put(server, below, {"bodyid": 6, "b": 1}, replace="true")
+    told = timeless(server.ok("GET", f"{node}/version-changes").json())
+    fields = {"a_user": "ann", "a_time": model.NOW}
+    first = [
+        {"bodyid": 5, "a": 2, **fields}, {"bodyid": 6, "a": 1, **fields},
+        {"bodyid": 7, "tombstone": True},
+    ]  # fmt: skip
+    second = [
+        {"bodyid": 5, "tombstone": True},
+        {"bodyid": 6, "b": 1, "b_user": "ann", "b_time": model.NOW},
+    ]
+    assert told == {root: first, child: second}
+    assert timeless(server.ok("GET", f"{below}/version-changes", at=then).json()) == {root: first}
+
+
 # -- refusals ---------------------------------------------------------------------------------
 
 GOOD = b'{"bodyid":5,"a":2}'
