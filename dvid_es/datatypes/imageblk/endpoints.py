@@ -11,7 +11,7 @@ from dvid_es.codecs.images import Format, Pixels
 from dvid_es.datatypes.imageblk import arbitrary, prepare
 from dvid_es.datatypes.imageblk import requests as parse
 from dvid_es.datatypes.imageblk.commands import PutBlocks
-from dvid_es.datatypes.imageblk.pixels import stretched
+from dvid_es.datatypes.imageblk.pixels import in_format, stretched
 from dvid_es.datatypes.imageblk.reads import Coords, Found
 from dvid_es.datatypes.imageblk.streams import COMPRESSIONS, BlockRow, BlockStream
 from dvid_es.datatypes.imageblk.volumes import VolumeAnswer, picture
@@ -139,7 +139,8 @@ async def _send_picture(request: NodeRequest, wanted: Slice) -> HTTPResponse:
 
         def encode() -> bytes:
             seen = voxels.reshape(wanted.shape)
-            return images.encode(stretched(seen, layout, wanted.height, wanted.width), form)
+            shown = stretched(seen, layout, wanted.height, wanted.width)
+            return images.encode(in_format(shown, form), form)
 
         body = await request.in_thread(encode)
     return HTTPResponse(body, 200, content_type=form.content_type)
@@ -169,7 +170,7 @@ async def get_arb(request: NodeRequest) -> Any:
         for start, stop in spans(len(tasks), WAVE_TASKS):
             await in_threads(request, arbitrary.paint, tasks[start:stop])
         shaped = pixels.reshape(plane.height, plane.width, *channels)
-        body = await request.in_thread(images.encode, shaped, form)
+        body = await request.in_thread(lambda: images.encode(in_format(shaped, form), form))
     return HTTPResponse(body, 200, content_type=form.content_type)
 
 

@@ -6,7 +6,7 @@ Source: GetImage2d in datatype/imageblk/imageblk.go (janelia-flyem/dvid).
 import numpy as np
 
 from dvid_es.codecs import images
-from dvid_es.codecs.images import Pixels
+from dvid_es.codecs.images import Format, Pixels
 from dvid_es.datatypes.imageblk.layout import Layout
 from dvid_es.datatypes.imageblk.reads import Voxels
 
@@ -36,3 +36,19 @@ def stretched(voxels: Voxels, layout: Layout, height: int, width: int) -> Pixels
         return images.scaled(pixels_of(voxels, layout), height, width)
     numbers = images.scaled(np.ascontiguousarray(voxels).view(">u4"), height, width)
     return np.ascontiguousarray(numbers, ">u4").view(np.uint8).reshape(height, width, 4)
+
+
+def in_format(pixels: Pixels, form: Format) -> Pixels:
+    """Return pixels as a format shows them: JPEG and BMP have three channels of 8 bits, and no alpha.
+
+    As Go writes them, alpha is multiplied into the colours, and grey of 16 bits becomes three equal channels.
+    """
+    if form.content_type not in ("image/jpeg", "image/bmp"):
+        return pixels
+    if pixels.ndim == 2:
+        grey = pixels if pixels.dtype.itemsize == 1 else (pixels >> 8).astype(np.uint8)
+        return grey if pixels.dtype.itemsize == 1 else np.stack([grey] * 3, axis=-1)
+    full = np.iinfo(pixels.dtype).max
+    deep = pixels.astype(np.uint32) * (65535 // full)
+    colours = deep[..., :3].astype(np.uint64) * pixels[..., 3:] // full
+    return (colours >> 8).astype(np.uint8)

@@ -7,7 +7,7 @@ import numpy as np
 
 from dvid_es.codecs import images
 from dvid_es.codecs.images import Format
-from dvid_es.datatypes.imageblk.pixels import pixels_of
+from dvid_es.datatypes.imageblk.pixels import in_format, pixels_of
 from dvid_es.datatypes.imageblk.reads import Found
 from dvid_es.geometry import Box
 from dvid_es.http.answers import AHEAD, Part
@@ -71,4 +71,4 @@ def picture(found: Found, box: Box, form: Format) -> bytes:
     """
     z, y, x = box.shape_zyx
     voxels = found.read(box).reshape(z * y, x)
-    return images.encode(pixels_of(voxels, found.layout), form)
+    return images.encode(in_format(pixels_of(voxels, found.layout), form), form)

@@ -156,6 +156,22 @@ def test_wider_voxels_are_shown_by_their_bytes(server: Any, root: str) -> None:
         assert np.array_equal(got, part.view(np.uint8).reshape(10, 20, 4))
 
 
+def test_formats_without_alpha_have_it_multiplied_in(server: Any, root: str) -> None:
+    volume = model.noise(SHAPE, "<u4", 6)
+    node = made(server, root, volume, "rgba8blk")
+    got = model.picture(server.ok("GET", f"{node}/raw/xy/20_10/3_4_5/bmp").body)
+    part = np.ascontiguousarray(volume[5, 4:14, 3:23]).view(np.uint8).reshape(10, 20, 4)
+    expected = part[..., :3].astype(int) * part[..., 3:] / 255
+    assert np.abs(got - expected).max() <= 1
+    deep = model.noise(SHAPE, "<u2", 5)
+    node = made(server, root, deep, "uint16blk")
+    for form in ("bmp", "jpg"):
+        got = model.picture(server.ok("GET", f"{node}/raw/xy/20_10/3_4_5/{form}").body)
+        assert got.shape == (10, 20, 3)
+        if form == "bmp":
+            assert np.array_equal(got[..., 1], deep[5, 4:14, 3:23] >> 8)
+
+
 def area_average(image: Volume, width: int, height: int) -> Volume:
     """Scale by the mean of the covered area, rounded down."""
 
