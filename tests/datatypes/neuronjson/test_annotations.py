@@ -19,7 +19,9 @@ import pytest
 
 from dvid_es.codecs import messages_pb2 as messages
 from dvid_es.datatypes.neuronjson import columns, commands, query
+from dvid_es.datatypes.neuronjson.published import PUBLISHED
 from dvid_es.datatypes.neuronjson.touched import TABLES
+from dvid_es.events import decode
 from dvid_es.http.streaming import Snapshot
 from dvid_es.settings import Settings
 from tests.conftest import Live
@@ -778,3 +780,31 @@ def test_the_feed_and_tables_tell_of_bodies_and_fields(server: Live) -> None:
         (page,) = TABLES["annotations"].read(txn, repo.names["n"], txn.view(1))
         assert page[0].tolist() == [5, 7]
         assert json.loads(page[1][0])["b_user"] == "ann"
+
+
+def test_kafka_hears_of_posts_as_dvid_tells_them(live: Live) -> None:
+    root = live.new_repo()
+    node = live.new_instance(root, "neuronjson", "n", versioned="false")
+    put(live, node, {"bodyid": 5, "a": 1})
+    live.ok("POST", f"{node}/key/schema", b"xyz", u="ann")
+    live.ok("POST", f"{node}/json_schema", b"{}")
+    live.commit(root)
+    child = live.new_version(root)
+    below = f"{NODE}/{child}/n"
+    live.ok("POST", f"{below}/keyvalues", batch(b6=b'{"bodyid":6}', b7=b'{ "bodyid":7}'), u="bob")
+    live.ok("DELETE", f"{below}/key/6")
+    stream, _, _ = live.engine.resolve(root)
+    told = []
+    with live.engine.store.read(root, stream.packs) as txn:
+        for one in stream.log.read():
+            record = decode(*one)
+            tell = PUBLISHED.get(type(record.event))
+            told += [json.loads(text) for text in tell(record, txn)] if tell else []
+    times = [message.pop("Timestamp") for message in told]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d [\d:.]+ .\d{4} \S+.*", time) for time in times)
+    assert told == [
+        {"Action": "postneuronjson", "Key": "5", "Bytes": 21, "UUID": root},
+        {"Action": "postneuronjson", "Key": "schema", "Bytes": 3, "UUID": root},
+        {"Action": "ingestneuronjson", "Key": "6", "Bytes": 12, "UUID": child},
+        {"Action": "ingestneuronjson", "Key": "7", "Bytes": 13, "UUID": child},
+    ]
