@@ -8,7 +8,7 @@ from dvid_es.datatypes.annotation.fold import FOLDS
 from dvid_es.datatypes.annotation.following import follow_voxels
 from dvid_es.datatypes.annotation.looked_into import LISTED
 from dvid_es.datatypes.annotation.merging import conflicts, resolve
-from dvid_es.datatypes.annotation.overheard import overheard
+from dvid_es.datatypes.annotation.overheard import messages
 from dvid_es.datatypes.annotation.published import PUBLISHED
 from dvid_es.datatypes.annotation.rows import PROJECTIONS
 from dvid_es.datatypes.annotation.source import SYNCS, note_source
@@ -42,6 +42,6 @@ ANNOTATION = Datatype(
     touched=TOUCHED,
     placed=PLACED,
     published=PUBLISHED,
-    overheard=overheard,
+    overheard=messages,
     projections=PROJECTIONS,
 )

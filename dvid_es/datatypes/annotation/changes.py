@@ -15,7 +15,7 @@ from dvid_es.datatypes.annotation.source import listed
 from dvid_es.errors import VersionConflict
 from dvid_es.events import Record
 from dvid_es.geometry import Triple
-from dvid_es.projections import versioned
+from dvid_es.projections import journal, versioned
 from dvid_es.projections.labels import Labels
 from dvid_es.projections.temporal import read_many
 from dvid_es.projections.txn import ReadTxn, WriteTxn
@@ -171,8 +171,17 @@ class Changes:
             self.rows.update(block.written())
         suffix = row_suffix(self.version, self.sequence)
         self.txn.put_many(sorted(self.rows.items()), suffix)
+        svs = {key[5:13] for key in self.rows if key[4] == rows.LABELED}
+        note_lists(self.txn, self.instance, self.version, self.sequence, svs)
         for key in sorted(self._hints):
             self.txn.put(key, b"\1")
+
+
+def note_lists(txn: WriteTxn, instance: int, version: int, sequence: int, svs: set[bytes]) -> None:
+    """Note which supervoxels' lists an event has changed: supervoxels as keys hold them."""
+    if svs:
+        data = b"".join(sorted(svs))
+        journal.add(txn, rows.journal_prefix(instance), version, sequence, data)
 
 
 def read_known(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | None]:

@@ -10,6 +10,7 @@ from dvid_es.datatypes.annotation.changes import (
     Changes,
     flags_of,
     links_of,
+    note_lists,
     read_known,
     wanted_lists,
 )
@@ -179,6 +180,8 @@ def fold_element_moved(txn: WriteTxn, record: Record) -> None:
     z, y, x = event.target
     element.Pos = (x, y, z)
     text, cut = texts.text_of(element)
+    if old is not new:
+        text, cut = texts.without_nulls(text, cut)  # as DVID does, in a block that it comes to
     new_key = rows.element_key(new.prefix, target)
     new.put(new_key, Stored(order, cut, text))
     if changes.flags(to_zyx) != rows.LISTED:
@@ -189,7 +192,7 @@ def fold_element_moved(txn: WriteTxn, record: Record) -> None:
         changes.tag(tag, target, plain)
     if event.labeled:
         changes.label(event.source_supervoxel, source, TOMBSTONE)
-        changes.label(event.target_supervoxel, target, plain)
+        changes.label(event.target_supervoxel, target, _filled(plain))
         changes.alias(np.array([event.target_supervoxel], np.uint64), event.version)
     changes.write()
 
@@ -327,6 +330,8 @@ def fold_rows_settled(txn: WriteTxn, record: Record) -> None:
     own = header.instance.to_bytes(4, "big")
     suffix = row_suffix(header.version, record.offset)
     txn.put_many(sorted((own + key, value) for key, value in event.rows), suffix)
+    svs = {key[1:9] for key, _ in event.rows if key[0] == rows.LABELED}
+    note_lists(txn, header.instance, header.version, record.offset, svs)
 
 
 FOLDS: dict[type[Event], Fold] = {

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from dvid_es.datatypes.annotation import rows
-from dvid_es.datatypes.annotation.source import listed
-from dvid_es.projections import versioned
+from dvid_es.datatypes.annotation.source import UNVERSIONED, listed
+from dvid_es.projections import journal, versioned
 from dvid_es.projections.catalog import Instance, instance_key
-from dvid_es.projections.elements import KINDS, ElementSource, Labels, Lists, Page
+from dvid_es.projections.elements import KINDS, ElementSource, Labels, Lists, Moment, Page
 from dvid_es.projections.temporal import SIGN
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.projections.versioned import Row
@@ -18,10 +18,18 @@ from dvid_es.versions import UNBOUNDED, View
 
 PAGE_ENTRIES = 1 << 16
 
+CHANGED_MAX = 1 << 18
+"""For more supervoxels than this, everything is better read anew."""
+
 _KINDS = {kind.encode(): number for number, kind in enumerate(KINDS)}
 _BEFORE_KIND = b'],"Kind":"'
 _HEAD = 5
 _NAME = np.dtype([("sv", ">u8"), ("point", ">u4", 3)])
+_KEY = np.dtype([*_NAME.descr, ("version", ">u4"), ("sequence", ">u8")])
+_ENTRY_BYTES = _HEAD + _NAME.itemsize
+_BY_LETTERS = np.zeros(1 << 16, np.uint8)
+for _kind, _number in _KINDS.items():
+    _BY_LETTERS[int.from_bytes(_kind[:2], "little")] = _number
 
 
 def _page(found: list[tuple[bytes, Row]], following: bytes = b"") -> Page:
@@ -47,9 +55,45 @@ def page(txn: ReadTxn, instance: Instance, view: View, start: bytes, limit: int)
     """Return at most so many entries of all lists."""
     first = start or instance_key(instance.id, rows.LABELED)
     stop = instance_key(instance.id, rows.LABELED + 1)
+    if view.linear:
+        quick = _quick_page(list(islice(txn.scan(first, stop), limit)), limit, view)
+        if quick is not None:
+            return quick
     found = list(islice(_listed(txn, first, stop, view), limit))
     # All keys have one length, so this is right behind the last one.
     return _page(found, found[-1][0] + b"\xff" * 13 if len(found) == limit else b"")
+
+
+def _quick_page(found: list[tuple[bytes, bytes]], limit: int, view: View) -> Page | None:
+    """Return what a view without version merges sees of rows; None if they are all of one entry.
+
+    The newest visible row of each entry counts: it is the first one, as keys are sorted.
+    """
+    keys = np.frombuffer(b"".join([key[_HEAD:] for key, _ in found]), _KEY)
+    svs, points = keys["sv"].astype(np.uint64), keys["point"].astype(np.int64)
+    new = np.ones(len(keys), bool)
+    new[1:] = (svs[1:] != svs[:-1]) | (points[1:] != points[:-1]).any(axis=1)
+    stop, following = len(keys), b""
+    if len(found) == limit:  # the last entry may have more rows
+        stop = int(np.flatnonzero(new)[-1])
+        if not stop:
+            return None
+        following = found[stop][0][:_ENTRY_BYTES]
+    versions = 0xFFFFFFFF - keys["version"][:stop].astype(np.int64)
+    sequences = UNBOUNDED - keys["sequence"][:stop].astype(np.uint64)
+    bounds = np.zeros(max(int(versions.max(initial=0)), *view.bounds) + 1, np.uint64)
+    known = np.zeros(len(bounds), bool)
+    for version, bound in view.bounds.items():
+        bounds[version], known[version] = bound, True
+    visible = np.flatnonzero(known[versions] & (sequences <= bounds[versions]))
+    _, first = np.unique(np.cumsum(new[:stop])[visible], return_index=True)
+    chosen = [place for place in visible[first].tolist() if found[place][1]]
+    texts = [found[place][1] for place in chosen]
+    # Two letters tell kinds apart.
+    letters = b"".join([text.partition(_BEFORE_KIND)[2][:2] for text in texts])
+    kinds = _BY_LETTERS[np.frombuffer(letters, "<u2")]
+    written = sequences[chosen].astype(np.int64)
+    return Page(svs[chosen], points[chosen] - SIGN, kinds, written, following)
 
 
 def on_supervoxels(txn: ReadTxn, instance: Instance, view: View, svs: Labels) -> Iterator[Page]:
@@ -91,4 +135,30 @@ def lists(txn: ReadTxn, instance: Instance, version: int, bound: int) -> Lists:
     return found if bound == UNBOUNDED else found._replace(view=found.view.at(bound))
 
 
-LISTED = ElementSource(page, on_supervoxels, lists)
+def changed(txn: ReadTxn, instance: Instance, old: Moment, new: Moment) -> Labels | None:
+    """Return the supervoxels of which entries or bodies may differ between two moments."""
+    root, key = txn.view(UNVERSIONED), rows.source_key(instance.id)
+    sources = [versioned.read(txn, key, root.at(moment.sequence)) for moment in (old, new)]
+    if sources[0] != sources[1]:
+        return None
+    views = _view(txn, instance, old), _view(txn, instance, new)
+    found = journal.between(txn, rows.journal_prefix(instance.id), *views)
+    parts = [np.frombuffer(data, ">u8").astype(np.uint64) for data in found]
+    labels = listed(txn, instance, new.version)
+    if labels is not None:
+        bound = labels.view.sequence
+        seen = [_view(txn, labels.labels, moment).at(bound) for moment in (old, new)]
+        remapped = labels.source.remapped(txn, labels.labels, *seen)
+        if remapped is None:
+            return None
+        parts.append(remapped)
+    svs = np.unique(np.concatenate([np.zeros(0, np.uint64), *parts]))
+    return None if len(svs) > CHANGED_MAX else svs
+
+
+def _view(txn: ReadTxn, instance: Instance, moment: Moment) -> View:
+    version = moment.version if instance.versioned else UNVERSIONED
+    return txn.view(version).at(moment.sequence)
+
+
+LISTED = ElementSource(page, on_supervoxels, lists, changed)

@@ -38,7 +38,7 @@ class Moved(NamedTuple):
     """XYZ."""
 
 
-def overheard(record: Record, txn: ReadTxn) -> Iterator[tuple[int, str]]:
+def messages(record: Record, txn: ReadTxn) -> Iterator[tuple[int, str]]:
     """Iterate over annotations and what is told of their elements."""
     tell = TELL.get(type(record.event))
     number = record.header.instance

@@ -68,7 +68,9 @@ def _parsed(body: bytes, decode: Callable[[bytes], T], slowly: Callable[[Any], T
     """
     try:
         return decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        return slowly(parse_json(body.decode("utf-8", "replace").encode()))  # as Go does
+    except msgspec.MsgspecError:
         return slowly(parse_json(body))
 
 

@@ -16,7 +16,8 @@ from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Triple
 from dvid_es.http.wire import parse_json, parse_unsigned
 
-_BLOCK_NAME = re.compile(r"\s*([+-]?[0-9]{1,20}),([+-]?[0-9]{1,20}),([+-]?[0-9]{1,20})\Z")
+_BLOCK_NAME = re.compile(r" *([+-]?[0-9]{1,20}), *([+-]?[0-9]{1,20}), *([+-]?[0-9]{1,20})")
+"""What Go's Sscanf takes for "%d,%d,%d": it does not look at what follows."""
 
 
 class Blocks(NamedTuple):
@@ -118,8 +119,8 @@ def pack_lists(body: bytes) -> Lists:
     found: dict[int, list[Element]] = {}
     for name, text in value.items():
         label = parse_unsigned(name, "label")
-        if text is None:
-            text = ""
+        if text is None or text == "":
+            text = "[]"  # DVID keeps an empty value, which is no list
         if not isinstance(text, str):
             raise InvalidRequest(
                 f"the list of label {label} must be JSON in a text, got {json.dumps(text)[:60]}"

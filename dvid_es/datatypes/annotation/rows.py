@@ -1,4 +1,4 @@
-"""The rows of an annotation instance, byte by byte: see KEYS.md, kinds 116 to 121.
+"""The rows of an annotation instance, byte by byte: see KEYS.md, kinds 116 to 122.
 
 Elements lie in blocks, each in a row of its own, in the order in which they came. Lists of labels and of
 tags are rows of copies: a list shows what it was given, until an element is written, moved or deleted,
@@ -35,6 +35,9 @@ SOURCE = 120
 ALIASES = 121
 """Supervoxels that are mapped to a body that does not have them among its members."""
 
+JOURNAL = 122
+"""Supervoxels whose lists an event has changed."""
+
 PROJECTIONS = {
     ELEMENTS: "elements",
     LABELED: "elements by label",
@@ -42,6 +45,7 @@ PROJECTIONS = {
     LINKS: "linked blocks",
     SOURCE: "label source",
     ALIASES: "mapped supervoxels",
+    JOURNAL: "changed lists of labels",
 }
 
 Coords = NDArray[np.int32]
@@ -171,6 +175,11 @@ def link_prefix(instance: int, block: bytes) -> bytes:
 def alias_prefix(instance: int, body: int) -> bytes:
     """Return what the rows begin with of supervoxels that are mapped to a body."""
     return instance_key(instance, ALIASES) + body.to_bytes(8, "big")
+
+
+def journal_prefix(instance: int) -> bytes:
+    """Return what the rows begin with that say which lists an event has changed."""
+    return instance_key(instance, JOURNAL)
 
 
 def source_key(instance: int) -> bytes:

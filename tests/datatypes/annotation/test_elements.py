@@ -95,6 +95,21 @@ def test_go_takes_much_that_is_not_an_element() -> None:
         Element((0, 5, 6)),
     ]
     assert parsing.parse_elements(b'[{"Tags": ["\\ud800x"]}]')[0].Tags == ["\ufffdx"]
+    assert parsing.parse_elements(b'[{"Tags": ["\xffx"]}]')[0].Tags == ["\ufffdx"]
+    made = preparing.pack_blocks({" 1, -2,+3 and more": None}, (64, 64, 64))
+    assert made.coords_zyx.tolist() == [[3, -2, 1]]
+    lists = preparing.pack_lists(b'{"7": "", "8": null, "0": "[{}]", "9": "[{\\"Rels\\": [{}]}]"}')
+    assert (lists.labels.tolist(), lists.counts.tolist()) == ([7, 8, 9], [0, 0, 1])
+    nothing = b'{"Pos":[0,0,0],"Kind":"Unknown","Tags":null,"Prop":null,"Rels":null}'
+    assert lists.packed.texts == [nothing]
+    assert parsing.parse_elements(b'[{"Tags": ["\xffx"]}]')[0].Tags == ["\ufffdx"]
+    made = preparing.pack_blocks({" 1, -2,+3 and more": None}, (64, 64, 64))
+    assert made.coords_zyx.tolist() == [[3, -2, 1]]
+    lists = preparing.pack_lists(b'{"7": "", "8": null, "0": "[{}]", "9": "[{\\"Rels\\": [{}]}]"}')
+    assert (lists.labels.tolist(), lists.counts.tolist()) == ([7, 8, 9], [0, 0, 1])
+    assert lists.packed.texts == [
+        b'{"Pos":[0,0,0],"Kind":"Unknown","Tags":null,"Prop":null,"Rels":null}'
+    ]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +130,7 @@ def test_what_is_no_element_is_refused_with_a_word_about_it(item: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["", "1", "1,2", "1,2,3,4", "a,b,c", "1.0,2,3", "1_0,2,3", "3000000000,0,0"]
+    "name", ["", "1", "1,2", "1,2,x", "a,b,c", "1.0,2,3", "1_0,2,3", "3000000000,0,0"]
 )
 def test_a_block_needs_three_numbers(name: str) -> None:
     with pytest.raises(InvalidRequest, match="is no block"):
