@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from dvid_es.logs.base import MAX_FACTS_BYTES, MAX_HEADER_BYTES, Entry
+from dvid_es.logs.base import MAX_FACTS_BYTES, MAX_HEADER_BYTES, Entry, Stored
 from dvid_es.logs.checksums import crc32c_extend
 
 MAGIC = 0x1EF5
@@ -165,6 +165,71 @@ def walk(
         )  # fmt: skip
         if kind_of_frame == RECORD:
             sequence += 1
+
+
+def walk_records(
+    read: Callable[[int, int], bytes],
+    position: int,
+    stop: int,
+    chain: int,
+    sequence: int,
+    first: int,
+    last: int | None = None,
+) -> Iterator[Stored]:
+    """Return the records `first` ... `last` (exclusive), verified as `walk` does, half as fast again.
+
+    Args:
+        read: as for `walk`.
+        position: where the first frame starts.
+        stop: where the last one ends.
+        chain: checksum of the frame before the first.
+        sequence: offset of the next record.
+        first: earlier ones are verified and passed over.
+        last: where to end; None for all, with no other frames between them.
+
+    Raises:
+        BadFrame: as `walk`; also if there are not so many records, or other frames.
+    """
+    highest = RECORD if last is None else FOOTER
+    unpack, unpack_checksum, head_size = HEAD.unpack_from, CHECKSUM.unpack_from, HEAD.size
+    new, extend, overhead = tuple.__new__, crc32c_extend, OVERHEAD
+    buffer, base, held = b"", position, 0
+    while position < stop:
+        at = position - base
+        if at + overhead > held:
+            base, at = position, 0
+            buffer = _fill(read, position, overhead, stop)
+            held = len(buffer)
+        magic, type_, _, length, number, time_ns, _, kind, schema, split = unpack(buffer, at)
+        tail = at + length - 4
+        if tail + 4 > held and magic == MAGIC and overhead <= length <= MAX_FRAME_BYTES:
+            base, at = position, 0
+            buffer = _fill(read, position, length, stop)
+            held, tail = len(buffer), length - 4
+        if (
+            magic != MAGIC
+            or not RECORD <= type_ <= highest
+            or number != sequence
+            or not overhead + split <= length <= MAX_FRAME_BYTES
+            or position + length > stop
+            or unpack_checksum(buffer, tail) != (extend(chain, buffer[at:tail]),)
+        ):
+            next(walk(read, position, stop, chain, sequence))  # says what is wrong
+            raise BadFrame(position, "a frame is no record")
+        (chain,) = unpack_checksum(buffer, tail)
+        position += length
+        if type_ == RECORD:
+            sequence += 1
+            if number >= first:
+                body = at + head_size
+                split += body
+                yield new(
+                    Stored, (number, kind, schema, time_ns, buffer[body:split], buffer[split:tail])
+                )
+            if sequence == last:
+                return
+    if last is not None:
+        raise BadFrame(position, f"the segment ends before record {last}")
 
 
 def _problem(

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from dvid_es.errors import CorruptLog
 from dvid_es.logs.base import Stored
 from dvid_es.logs.checksums import crc32c
-from dvid_es.logs.frames import RECORD, BadFrame, walk
+from dvid_es.logs.frames import CHECKSUM, BadFrame, walk_records
 from dvid_es.logs.kafka_message import MORE, NONCE_BYTES, TAKEOVER, BadMessage, Message, decode
 
 Fetched = tuple[int, bytes | None]
@@ -162,13 +162,8 @@ class Fold:
         def read(length: int, position: int) -> bytes:
             return data if length == len(data) else data[position : position + length]
 
-        events: list[Stored] = []
-        new, add = tuple.__new__, events.append
-        for frame in walk(read, 0, len(data), self.chain, self.sequence):
-            if frame[0] != RECORD:
-                raise BadFrame(frame.stop, "a frame is no record")
-            add(new(Stored, (frame[2], frame[5], frame[6], frame[3], frame[7], frame[8])))
-            chain = frame[10]
+        events = list(walk_records(read, 0, len(data), self.chain, self.sequence, self.sequence))
         self.sequence += len(events)
-        self.chain = chain
+        if events:
+            (self.chain,) = CHECKSUM.unpack_from(data, len(data) - CHECKSUM.size)
         return events

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dvid_es.errors import SettingsError
 from dvid_es.logs.base import Stored
 from dvid_es.logs.disk import DISK, Disk, read_all
-from dvid_es.logs.frames import RECORD, BadFrame, walk
+from dvid_es.logs.frames import BadFrame, walk_records
 from dvid_es.logs.recovery import load_segments
 from dvid_es.logs.segment import DamagedSegment, IndexEntry, Segment
 
@@ -73,24 +73,21 @@ def read_part(disk: Disk, part: Part) -> Iterator[Stored]:
         DamagedSegment: stored bytes are not what was written.
     """
     path, place, size, start, stop = part
-    position, new = place.position, tuple.__new__
     try:
         fd = disk.open(path, os.O_RDONLY)
     except OSError as error:
         raise DamagedSegment(path, 0, f"cannot be opened: {error}") from error
+    position = place.position
+
+    def read(length: int, offset: int) -> bytes:
+        nonlocal position
+        position = offset
+        return read_all(disk, fd, length, offset)
+
     try:
-        for frame in walk(
-            lambda length, offset: read_all(disk, fd, length, offset),
-            place.position, size, place.chain, place.sequence,
-        ):  # fmt: skip
-            kind_of_frame, _, sequence, time_ns, _, kind, schema, header, facts, _, _ = frame
-            position = frame.stop
-            if kind_of_frame == RECORD:
-                if sequence >= start:
-                    yield new(Stored, (sequence, kind, schema, time_ns, header, facts))
-                if sequence + 1 == stop:
-                    return
-        raise BadFrame(position, f"the segment ends before record {stop}")
+        yield from walk_records(
+            read, place.position, size, place.chain, place.sequence, start, stop
+        )
     except BadFrame as bad:
         raise DamagedSegment(path, bad.position, bad.problem) from None
     except OSError as error:

@@ -147,20 +147,19 @@ def _columns(
 ) -> Columns:
     offsets, kinds, schemas, times, headers, facts = zip(*batch, strict=True)
     offset = np.array(offsets, np.int64)
-    kind = np.array(kinds, np.int32) << 16 | np.array(schemas, np.int32)
+    kind = np.array(kinds, np.int64) << 16 | np.array(schemas, np.int64)
     known = decode_headers(headers)
     mutation_id = np.array([header.mutation_id for header in known], np.int64)
     instance = np.array([header.instance for header in known], np.int32)
     found = _Facts(len(batch))
-    names: list[str | None] = [None] * len(batch)
-    for both in np.unique(kind).tolist():
+    kinds_found, which = np.unique(kind, return_inverse=True)
+    names = []
+    for both in kinds_found.tolist():
         places = np.flatnonzero(kind == both)
         alike = decode_alike(both >> 16, both & 0xFFFF, [facts[place] for place in places.tolist()])
         if alike is None:
             alike = [decode(*batch[place]).event for place in places.tolist()]
-        name = BY_NUMBER[both >> 16].name
-        for place in places.tolist():
-            names[place] = name
+        names.append(BY_NUMBER[both >> 16].name)
         describe = described.get(type(alike[0]))
         if describe is not None:
             found.add(places, describe(alike, fetch))
@@ -170,7 +169,7 @@ def _columns(
         [
             pa.array(offset),
             pa.array(np.array(times, np.int64) // 1000).cast(pa.timestamp("us")),
-            pa.array(names, pa.string()),
+            pa.array(names, pa.string()).take(pa.array(which)),
             pa.array([header.version for header in known], pa.int32()),
             pa.array(instance),
             pa.array(mutation_id, mask=mutation_id == 0),

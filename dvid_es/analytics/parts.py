@@ -144,19 +144,18 @@ def write_manifest(disk: Disk, folder: Path, manifest: Manifest) -> None:
 
 
 def sorted_labels(labels: pa.Table) -> pa.Table:
-    """Return rows of labels by instance, label and sequence; they come in the order of events."""
-    order = np.argsort(labels["label"].to_numpy(), kind="stable")
-    instances = labels["instance"].to_numpy()
+    """Return rows of labels by instance, label and sequence; roles are a dictionary."""
+    # Rows are moved as numbers: texts would cost more than all else.
+    role = labels.schema.get_field_index("role")
+    labels = labels.set_column(role, "role", labels["role"].combine_chunks().dictionary_encode())
+    instances, label, seq = (labels[name].to_numpy() for name in ("instance", "label", "seq"))
+    keys = [seq, label]
     if len(instances) and (instances != instances[0]).any():
-        order = order[np.argsort(instances[order], kind="stable")]
-    if labels["seq"].num_chunks and not _rising(labels):
-        order = np.lexsort((labels["seq"].to_numpy(), labels["label"].to_numpy(), instances))
+        keys.append(instances)
+    if (seq[1:] >= seq[:-1]).all():
+        keys = keys[1:]
+    order = np.lexsort(keys) if len(keys) > 1 else np.argsort(label, kind="stable")
     return labels.take(pa.array(order))
-
-
-def _rising(labels: pa.Table) -> bool:
-    seq = labels["seq"].to_numpy()
-    return bool((seq[1:] >= seq[:-1]).all())
 
 
 class PartWriter:
