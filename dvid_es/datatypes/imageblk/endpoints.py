@@ -110,7 +110,9 @@ async def _send_volume(request: NodeRequest) -> Any:
     if answer.is_small:
         return await send_whole(request, await request.in_thread(answer.whole))
     async with request.memory(answer.memory_bytes):
-        return await send_parts(request, answer.parts(), length=answer.length)
+        return await send_parts(
+            request, answer.parts(), length=answer.length, ahead_max=answer.ahead_max
+        )
 
 
 def _check_picture(width: int, height: int, form: Format) -> None:

@@ -15,8 +15,12 @@ from dvid_es.http.answers import AHEAD, Part
 SMALL_BYTES = 4 << 20
 """Voxels of up to so many bytes are answered whole."""
 
-SLAB_BYTES = 32 << 20
-"""Most voxels of one slab of a large answer: mostly that is a whole layer of blocks."""
+SLAB_BYTES = 64 << 20
+"""Most voxels of one slab of a large answer: mostly that is a whole layer of blocks, whose blocks are fetched
+and decoded once."""
+
+LARGE_SLAB_BYTES = 32 << 20
+"""Of slabs from this size on, one is made ahead and not two."""
 
 
 class VolumeAnswer:
@@ -34,12 +38,21 @@ class VolumeAnswer:
         return self.length <= SMALL_BYTES
 
     @property
+    def ahead_max(self) -> int:
+        """How many slabs are made while one is sent."""
+        return 1 if self._slab_bytes >= LARGE_SLAB_BYTES else AHEAD
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes of voxels that are in memory at once."""
+        return min(self.length, (self.ahead_max + 1) * self._slab_bytes)
+
+    @property
+    def _slab_bytes(self) -> int:
         z, y, x = self._box.shape_zyx
         plane = self._found.layout.dtype.itemsize * y * x
         layer = min(z, self._found.layout.shape_zyx[0]) * plane
-        return min(self.length, (AHEAD + 1) * max(min(layer, SLAB_BYTES), plane))
+        return max(min(layer, SLAB_BYTES), plane)
 
     def whole(self) -> memoryview:
         """Return the body."""
