@@ -64,7 +64,7 @@ class History:
         dice = self.dice
         node = f"/api/node/{dice.choice(self.versions)}"
         choices = [self.keyvalue] * 5 + [self.document, self.version, self.instance, self.region]
-        choices += [self.annotation] * 2 + [self.counts]
+        choices += [self.annotation] * 2 + [self.elements] * 3 + [self.counts]
         if self.voxels:
             choices += [self.labels] * 6 + [self.meshes] * 2 + [self.grey] * 3 + [self.tiles]
         dice.choice(choices)(node)
@@ -95,6 +95,42 @@ class History:
             self.send("POST", f"{node}/sizes/sync?replace=true", b'{"sync":""}')
         else:
             self.send("POST", f"{node}/sizes/sync", b'{"sync":"counted"}')
+
+    def elements(self, node: str) -> None:
+        """Elements of an annotation that counts follow, and that follows labels where there are any."""
+        dice, path = self.dice, f"{node}/counted"
+
+        def one() -> dict[str, object]:
+            x, y, z = (dice.choice((1, 9, 40, 70)) for _ in range(3))
+            rels = [{"Rel": "GroupedWith", "To": [9, 9, dice.choice((9, 70))]}]
+            tags = dice.choice((None, [], ["t"], ["t", "u" * 500]))
+            return {
+                "Pos": [x, y, z],
+                "Kind": "PreSyn",
+                "Tags": tags,
+                "Rels": dice.choice(([], rels)),
+            }
+
+        place, other = ("_".join(map(str, one()["Pos"])) for _ in range(2))  # type: ignore[call-overload]
+        some = [one() for _ in range(dice.choice((1, 3, 20)))]
+        kind = dice.randrange(12)
+        if kind < 5:
+            self.send("POST", f"{path}/elements", json.dumps(some).encode())
+        elif kind < 7:
+            self.send("POST", f"{path}/move/{place}/{other}")
+        elif kind == 7:
+            self.send("DELETE", f"{path}/element/{place}")
+        elif kind == 8:
+            blocks = {f"{dice.randrange(2)},0,0": some, "0,1,0": dice.choice((None, []))}
+            self.send("POST", f"{path}/blocks", json.dumps(blocks).encode())
+        elif kind == 9:
+            lists = {str(dice.randrange(1, 30)): json.dumps(some)}
+            self.send("POST", f"{path}/labels", json.dumps(lists).encode())
+        elif kind == 10:
+            self.send("POST", f"{path}/{dice.choice(('reload', 'reload', 'reload', 'delete-all'))}")
+        else:
+            replace, name = dice.choice((("", "seg"), ("", "seg"), ("?replace=true", "")))
+            self.send("POST", f"{path}/sync{replace}", json.dumps({"sync": name}).encode())
 
     def document(self, node: str) -> None:
         what, body = self.dice.choice(
