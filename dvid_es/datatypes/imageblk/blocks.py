@@ -25,7 +25,7 @@ Coords = NDArray[np.int32]
 BLOCKS = 132
 """Kind of these rows."""
 
-_DIRECT_MAX = 2048
+_DIRECT_MAX = 1 << 15
 """Boxes of up to so many blocks are looked up one by one, larger ones are walked."""
 
 
