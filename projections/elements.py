@@ -39,6 +39,26 @@ class Page(NamedTuple):
     """Where the next page begins; empty behind the last one."""
 
 
+class Moment(NamedTuple):
+    """A version as it was at some time."""
+
+    version: int
+    """Ordinal."""
+
+    sequence: int
+    """Of the last event that is seen."""
+
+
+class Changed(NamedTuple):
+    """What may differ between two moments."""
+
+    entries: Labels
+    """uint64[n], ascending: supervoxels that other elements are listed on."""
+
+    remapped: Labels
+    """uint64[n], ascending: supervoxels that belong to other labels."""
+
+
 class Lists(Protocol):
     """Which supervoxels belong to which labels, for lists at one version and moment."""
 
@@ -61,6 +81,10 @@ class ElementSource(NamedTuple):
 
     lists: Callable[[ReadTxn, Instance, int, int], Lists]
     """Says for a version (ordinal), as of a sequence, what the supervoxels of its lists are."""
+
+    changed: Callable[[ReadTxn, Instance, Moment, Moment], Changed | None]
+    """Tells what may differ between a moment and a later one that sees all that the first one saw; None if
+    that cannot be said, or if it is very much."""
 
 
 SOURCES: dict[str, ElementSource] = {}

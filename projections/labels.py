@@ -46,6 +46,10 @@ class LabelSource(NamedTuple):
     """Whether bodies uint64[n] have supervoxels uint64[n] among their members: bool[n]. Where a mapping was
     posted and no index with it, bodies do not have what is mapped to them."""
 
+    remapped: Callable[[ReadTxn, Instance, View, View], Labels | None]
+    """The supervoxels whose bodies may differ between an older view and a newer one: uint64[n], in any order;
+    None if they are too many to be listed."""
+
 
 SOURCES: dict[str, LabelSource] = {}
 """By the name of the datatype."""

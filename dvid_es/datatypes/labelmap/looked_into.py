@@ -9,12 +9,15 @@ from numpy.typing import NDArray
 from dvid_es.datatypes.labelmap.bodies.reads import BodyReads
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.mapping.lookup import lookup_rows
+from dvid_es.datatypes.labelmap.mapping.overlay import JOURNAL
+from dvid_es.datatypes.labelmap.mapping.runs import visible
 from dvid_es.datatypes.labelmap.voxels import blocks
 from dvid_es.datatypes.labelmap.voxels.reads import PointRead
 from dvid_es.errors import VersionConflict
 from dvid_es.events import Bulk
 from dvid_es.ids import PackRef
-from dvid_es.projections.catalog import Instance
+from dvid_es.projections import journal
+from dvid_es.projections.catalog import Instance, instance_key
 from dvid_es.projections.labels import Coords, Labels, LabelSource, Points
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
@@ -95,10 +98,30 @@ def same_members(txn: ReadTxn, instance: Instance, view: View, label: int) -> La
     return np.array([label], np.uint64)
 
 
-MAPPED = LabelSource(block_shape, find_blocks, supervoxels_at, members, bodies, held)
+def remapped(txn: ReadTxn, instance: Instance, old: View, new: View) -> Labels | None:
+    """Return supervoxels that were mapped between two views; None if a run of mappings was posted."""
+    if visible(txn, instance.id, old) != visible(txn, instance.id, new):
+        return None
+    found = journal.between(txn, instance_key(instance.id, JOURNAL), old, new)
+    parts = [np.frombuffer(data, "<u8")[::2] for data in found]
+    return np.concatenate([np.zeros(0, np.uint64), *parts])
+
+
+def never_remapped(txn: ReadTxn, instance: Instance, old: View, new: View) -> Labels:
+    """Return nothing: labels are bodies themselves."""
+    return np.zeros(0, np.uint64)
+
+
+MAPPED = LabelSource(block_shape, find_blocks, supervoxels_at, members, bodies, held, remapped)
 """Of types whose bodies are made of supervoxels."""
 
 UNMAPPED = LabelSource(
-    block_shape, find_blocks, supervoxels_at, same_members, same_bodies, always_held
+    block_shape,
+    find_blocks,
+    supervoxels_at,
+    same_members,
+    same_bodies,
+    always_held,
+    never_remapped,
 )
 """Of types whose labels are bodies themselves."""

@@ -10,28 +10,41 @@ import msgspec
 from sanic.response import HTTPResponse
 
 from dvid_es.datatypes.labelsz.commands import ReloadCounts
-from dvid_es.datatypes.labelsz.reads import INDEX_TYPES, Ranking, count, counting, rank, sizes
+from dvid_es.datatypes.labelsz.reads import (
+    INDEX_TYPES,
+    Ranking,
+    count,
+    counting,
+    follow,
+    rank,
+    sizes,
+)
 from dvid_es.engine import Engine
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.node import NodeRequest, empty, raw_json
 from dvid_es.http.shapes import need_words
 from dvid_es.http.streaming import take_snapshot
 from dvid_es.http.wire import parse_labels, parse_signed, parse_unsigned
+from dvid_es.projections.elements import Moment
 
 LABELS_AT_ONCE = 1000
 """For more labels than this, a ranking of all is less work."""
+
+FEW_LABELS = 20
+"""The same, if there was a ranking before."""
 
 PAGE_LABELS = 10_000
 """Labels that `threshold` answers if it is not said how many."""
 
 RANKINGS = 8
 RANKINGS_BYTES = 128 << 20
-"""Rankings that are kept, for as long as nothing is written to the repository."""
+"""Rankings that are kept: the next ones begin with them."""
 
 _encode = msgspec.json.Encoder().encode
 
 _Key = tuple[str, int, int]
-_KEPT: WeakKeyDictionary[Engine, OrderedDict[_Key, tuple[int, Ranking]]] = WeakKeyDictionary()
+_Kept = OrderedDict[_Key, Ranking]
+_KEPT: WeakKeyDictionary[Engine, _Kept] = WeakKeyDictionary()
 
 
 def _parse_type(text: str) -> str:
@@ -60,7 +73,8 @@ async def get_counts(request: NodeRequest) -> HTTPResponse:
     words = need_words(request, 1, "Must include element type after 'counts' endpoint.")
     index_type = _parse_type(words[0])
     labels = await request.in_thread(parse_labels, request.body)
-    if len(labels) > LABELS_AT_ONCE:
+    known = (request.repo.root, request.instance.id, request.version_id) in _kept(request)
+    if len(labels) > (FEW_LABELS if known else LABELS_AT_ONCE):
         ranking = await _ranking(request)
         found = sizes(ranking.of(labels), index_type).tolist()
     else:
@@ -106,21 +120,51 @@ def _ranked(found: list[tuple[int, int]]) -> HTTPResponse:
 
 
 async def _ranking(request: NodeRequest) -> Ranking:
-    """Return the counts of all labels, those made before if nothing was written since."""
+    """Return the counts of all labels: those made before, with what has changed since."""
     instance, version = request.instance, request.version_id
     snapshot = take_snapshot(request)
-    kept = _KEPT.setdefault(request.engine, OrderedDict())
-    key = (request.repo.root, instance.id, version)
-    sequence, ranking = kept.get(key, (-1, None))
-    if ranking is None or sequence != snapshot.view.sequence:
-        ranking = await request.in_thread(rank, snapshot.open, instance, version)
-        kept[key] = (snapshot.view.sequence, ranking)
-        while len(kept) > RANKINGS or (
-            len(kept) > 1 and sum(one.memory_bytes for _, one in kept.values()) > RANKINGS_BYTES
-        ):
-            kept.popitem(last=False)
-    kept.move_to_end(key)
+    moment = Moment(version, snapshot.view.sequence)
+    kept = _kept(request)
+    bases = _bases(request, kept, moment)
+    if bases and bases[0].moment == moment:
+        return bases[0]
+
+    def make() -> Ranking:
+        for base in bases:
+            found = follow(snapshot.open, instance, moment, base)
+            if found is not None:
+                return found
+        return rank(snapshot.open, instance, moment)
+
+    ranking = await request.in_thread(make)
+    if "at" not in request.args:  # the present is what will be asked for again
+        _keep(kept, (request.repo.root, instance.id, version), ranking)
     return ranking
+
+
+def _kept(request: NodeRequest) -> _Kept:
+    return _KEPT.setdefault(request.engine, OrderedDict())
+
+
+def _bases(request: NodeRequest, kept: _Kept, moment: Moment) -> list[Ranking]:
+    """Return the rankings that one may begin with: of the version, or else of its nearest ancestor."""
+    root, instance = request.repo.root, request.instance.id
+    for ordinal in request.repo.graph.first_parents(moment.version):
+        found = kept.get((root, instance, ordinal))
+        if found is not None and found.moment.sequence <= moment.sequence:
+            return [found]
+    return []
+
+
+def _keep(kept: _Kept, key: _Key, ranking: Ranking) -> None:
+    before = kept.get(key)
+    if before is None or before.moment.sequence <= ranking.moment.sequence:
+        kept[key] = ranking
+    kept.move_to_end(key)
+    while len(kept) > RANKINGS or (
+        len(kept) > 1 and sum(one.memory_bytes for one in kept.values()) > RANKINGS_BYTES
+    ):
+        kept.popitem(last=False)
 
 
 async def refuse_post(request: NodeRequest) -> HTTPResponse:

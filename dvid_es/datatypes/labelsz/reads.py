@@ -17,7 +17,7 @@ from dvid_es.datatypes.labelsz.rows import UNVERSIONED, read_reload, read_synced
 from dvid_es.errors import InvalidRequest, VersionConflict
 from dvid_es.projections import regions
 from dvid_es.projections.catalog import Instance, Repo
-from dvid_es.projections.elements import KINDS, SOURCES, ElementSource, Lists, Page
+from dvid_es.projections.elements import KINDS, SOURCES, ElementSource, Lists, Moment, Page
 from dvid_es.projections.regions import Region
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import UNBOUNDED, View
@@ -54,8 +54,24 @@ class Counting(NamedTuple):
     after: int
     """Entries count that were written later than this sequence."""
 
+    until: int
+    """Sequence of the last event that counts."""
+
     region: Region | None
     """Elements outside do not count."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes that counts of different moments are counts of the same."""
+        written = None if self.region is None else self.region.written
+        return self.annotation.id, self.after, self.until, written
+
+    def at(self, txn: ReadTxn, moment: Moment) -> "Counting":
+        """Return the same as of another moment."""
+        sequence = min(moment.sequence, self.until)
+        version = moment.version if self.annotation.versioned else UNVERSIONED
+        lists = self.source.lists(txn, self.annotation, moment.version, sequence)
+        return self._replace(view=txn.view(version).at(sequence), lists=lists)
 
     def counted(self, page: Page) -> NDArray[np.bool_]:
         """Say of the entries of a page whether they count."""
@@ -85,7 +101,7 @@ def counting(txn: ReadTxn, instance: Instance, version: int) -> Counting | None:
     view = txn.view(version if annotation.versioned else UNVERSIONED)
     view = view if synced.until == UNBOUNDED else view.at(synced.until)
     lists = source.lists(txn, annotation, version, synced.until)
-    return Counting(annotation, source, view, lists, after, region)
+    return Counting(annotation, source, view, lists, after, synced.until, region)
 
 
 def _static_region(txn: ReadTxn, spec: str, at: int) -> Region | None:
@@ -137,10 +153,14 @@ def sizes(counts: Counts, index_type: str) -> NDArray[np.int64]:
 class Ranking:
     """The counts of all labels that have any."""
 
-    def __init__(self, labels: Labels, counts: Counts) -> None:
-        """Keep distinct labels uint64[n], ascending, and int64[n, kinds]."""
+    def __init__(
+        self, labels: Labels, counts: Counts, moment: Moment, identity: tuple[object, ...]
+    ) -> None:
+        """Keep distinct labels uint64[n], ascending, and int64[n, kinds]; and of what these are."""
         self.labels = labels
         self.counts = counts
+        self.moment = moment
+        self.identity = identity
         self._ranked: dict[str, tuple[Labels, NDArray[np.int64]]] = {}
 
     def ranked(self, index_type: str) -> tuple[Labels, NDArray[np.int64]]:
@@ -177,20 +197,38 @@ class Ranking:
             found[known] = self.counts[place[known]]
         return found
 
+    def moved(self, moment: Moment) -> "Ranking":
+        """Return the same at another moment, to which nothing has changed."""
+        same = Ranking(self.labels, self.counts, moment, self.identity)
+        same._ranked = self._ranked
+        return same
+
+    def plus(self, labels: Labels, counts: Counts, moment: Moment) -> "Ranking":
+        """Return what differences (labels ascending and distinct) come to at another moment."""
+        known = np.isin(labels, self.labels)
+        total = self.counts.copy()
+        total[np.searchsorted(self.labels, labels[known])] += counts[known]
+        every = np.concatenate([self.labels, labels[~known]])
+        total = np.concatenate([total, counts[~known]])
+        order = np.argsort(every, kind="stable")
+        order = order[total[order].any(axis=1)]
+        return Ranking(every[order], total[order], moment, self.identity)
+
     @cached_property
     def memory_bytes(self) -> int:
         """About how much memory it takes, with all orders."""
         return len(self.labels) * (8 + 8 * len(KINDS) + 16 * len(INDEX_TYPES))
 
 
-def rank(open_txn: Open, instance: Instance, version: int) -> Ranking:
+def rank(open_txn: Open, instance: Instance, moment: Moment) -> Ranking:
     """Return the counts of all labels at a version.
 
     Args:
         open_txn: opens short transactions of one and the same state.
         instance: the labelsz.
-        version: ordinal.
+        moment: version, and the sequence of that state.
     """
+    version, identity = moment.version, tuple[object, ...]()
     keys, counts = [np.zeros(0, np.uint64)], [np.zeros((0, len(KINDS)), np.int64)]
     start = b""
     while True:
@@ -198,6 +236,7 @@ def rank(open_txn: Open, instance: Instance, version: int) -> Ranking:
             what = counting(txn, instance, version)
             if what is None:
                 break
+            identity = what.identity
             page = what.source.page(txn, what.annotation, what.view, start, PAGE_ENTRIES)
             there = what.counted(page)
         svs, found = _summed(
@@ -217,7 +256,57 @@ def rank(open_txn: Open, instance: Instance, version: int) -> Ranking:
             assert what is not None
             labels[part] = _bodies(what.lists, svs[part])
     there = labels != 0
-    return Ranking(*_summed(labels[there], summed[there]))
+    return Ranking(*_summed(labels[there], summed[there]), moment, identity)
+
+
+def follow(open_txn: Open, instance: Instance, moment: Moment, base: Ranking) -> Ranking | None:
+    """Return the counts of all labels at a moment from those of an earlier one; None if it cannot be done.
+
+    Only the supervoxels are read on which, or on whose labels, anything has changed.
+
+    Args:
+        open_txn: opens short transactions of the state at `moment`.
+        instance: the labelsz.
+        moment: version and sequence.
+        base: counts at a moment of the same version or of one of its ancestors.
+    """
+    with open_txn() as txn:
+        what = counting(txn, instance, moment.version)
+        if what is None or what.identity != base.identity or not _grows(txn, base.moment, moment):
+            return None
+        changed = what.source.changed(txn, what.annotation, base.moment, moment)
+        if changed is None:
+            return None
+        svs = np.union1d(changed.entries, changed.remapped)
+        if not len(svs):
+            return base.moved(moment)
+        old, new = what.at(txn, base.moment), what.at(txn, moment)
+        after = _of_supervoxels(txn, new, svs)
+        before = after.copy()
+        others = np.searchsorted(svs, changed.entries)
+        before[others] = _of_supervoxels(txn, old, changed.entries)
+        labels = np.concatenate([_bodies(old.lists, svs), _bodies(new.lists, svs)])
+    counts = np.concatenate([-before, after])
+    there = labels != 0
+    return base.plus(*_summed(labels[there], counts[there]), moment)
+
+
+def _grows(txn: ReadTxn, old: Moment, new: Moment) -> bool:
+    """Say whether a moment sees all that another one saw."""
+    later = txn.view(new.version).at(new.sequence).bounds
+    earlier = txn.view(old.version).at(old.sequence).bounds
+    return all(later.get(ordinal, -1) >= bound for ordinal, bound in earlier.items())
+
+
+def _of_supervoxels(txn: ReadTxn, what: Counting, svs: Labels) -> Counts:
+    """Return the counts of some supervoxels: int64[n, kinds]."""
+    kinds = len(KINDS)
+    found = np.zeros(len(svs) * kinds, np.int64)
+    for page in what.source.on_supervoxels(txn, what.annotation, what.view, svs):
+        there = what.counted(page)
+        places = np.searchsorted(svs, page.supervoxels[there]) * kinds + page.kinds[there]
+        found += np.bincount(places, minlength=len(found))
+    return found.reshape(-1, kinds)
 
 
 def _bodies(lists: Lists, svs: Labels) -> Labels:

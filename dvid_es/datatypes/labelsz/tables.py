@@ -7,6 +7,7 @@ from typing import Any
 from dvid_es.analytics.touched import Table
 from dvid_es.datatypes.labelsz.reads import INDEX_TYPES, rank, sizes
 from dvid_es.projections.catalog import Instance
+from dvid_es.projections.elements import Moment
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -15,7 +16,8 @@ _SIZES = tuple(name for name, kinds in INDEX_TYPES.items() if kinds)
 
 def _counts(txn: ReadTxn, instance: Instance, view: View) -> Iterator[tuple[Any, ...]]:
     """Iterate over labels and their sizes: one page."""
-    ranking = rank(lambda: nullcontext(txn), instance, view.version)
+    moment = Moment(view.version, view.sequence)
+    ranking = rank(lambda: nullcontext(txn), instance, moment)
     columns = (sizes(ranking.counts, name).astype("u8") for name in _SIZES)
     yield (ranking.labels, *columns)
 

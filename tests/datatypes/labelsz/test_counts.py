@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dvid_es.datatypes.annotation import looked_into
 from dvid_es.datatypes.labelsz import endpoints, reads
 from dvid_es.datatypes.labelsz.reads import INDEX_TYPES
 from dvid_es.settings import Settings
@@ -116,6 +117,15 @@ def check(live: Live, uuid: str, state: State, dice: random.Random, at: int | No
     assert got == {"Label": label, "AllSyn": state.counts("AllSyn")[label]}
 
 
+def check_ranking(live: Live, uuid: str, state: State) -> None:
+    for index_type in INDEX_TYPES:
+        counts = state.counts(index_type)
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        expected = [{"Label": label, "Size": size} for label, size in ranked]
+        got = live.ok("GET", f"/api/node/{uuid}/sz/top/100/{index_type}").json()
+        assert got == expected, index_type
+
+
 class Walk:
     """Random elements, edits of bodies, written voxels and versions, beside what they come to."""
 
@@ -133,6 +143,10 @@ class Walk:
         sequence = self.dice.choice([*kinds, self.version])(uuid, self.states[uuid])
         if sequence and self.dice.random() < 0.3:
             self.past.append((sequence, uuid, self.states[uuid].copy()))
+        if self.dice.random() < 0.4:
+            # Rankings begin with those made before, of this version or of an ancestor.
+            uuid = self.dice.choice(list(self.states))
+            check_ranking(self.live, uuid, self.states[uuid])
 
     def seq(self, answer: Any) -> int:
         return int(answer.headers["x-dvid-es-seq"])
@@ -209,10 +223,13 @@ class Walk:
         return 0
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("seed", "page"), [(1, reads.PAGE_ENTRIES), (2, 100), (3, 7)])
 def test_counts_follow_elements_bodies_and_voxels_over_versions_and_moments(
-    live: Live, seed: int, tmp_path: Path
+    live: Live, seed: int, page: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reads, "PAGE_ENTRIES", page)
+    monkeypatch.setattr(looked_into, "PAGE_ENTRIES", page)
+    monkeypatch.setattr(looked_into, "NEIGHBOURS", page)
     walk = Walk(live, seed)
     for _ in range(60):
         walk.step()
@@ -375,6 +392,7 @@ def test_pages_of_lists_and_many_labels_give_the_same_counts(
     monkeypatch.setattr(reads, "PAGE_ENTRIES", 7)
     monkeypatch.setattr(reads, "LABELS_AT_ONCE", 3)
     monkeypatch.setattr(endpoints, "LABELS_AT_ONCE", 5)
+    monkeypatch.setattr(endpoints, "FEW_LABELS", 5)
     dice = random.Random(4)
     root = made(live)
     state = State(slabs(), {}, {})
@@ -383,33 +401,98 @@ def test_pages_of_lists_and_many_labels_give_the_same_counts(
         post(live, root, more)
         state.elements |= more
         check(live, root, state, dice)
+    # More rows of one entry than a page has.
+    for number in range(20):
+        again = {(9, 9, 9): KINDS[number % len(KINDS)]}
+        post(live, root, again)
+        state.elements |= again
+    endpoints._KEPT.clear()
+    check(live, root, state, dice)
 
 
-def test_rankings_are_kept_until_something_is_written_and_few_of_them(
+class Made:
+    """How rankings were made: how often from all lists, and of how many supervoxels otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.whole = 0
+        self.parts: list[int] = []
+
+        def rank(*args: Any) -> Any:
+            self.whole += 1
+            return reads.rank(*args)
+
+        def of_supervoxels(txn: Any, what: Any, svs: Any) -> Any:
+            self.parts.append(len(svs))
+            return part(txn, what, svs)
+
+        part = reads._of_supervoxels
+        monkeypatch.setattr(endpoints, "rank", rank)
+        monkeypatch.setattr(reads, "_of_supervoxels", of_supervoxels)
+
+
+def test_a_ranking_follows_what_has_changed_since_the_last_one(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made_ones = []
+    made_of = Made(monkeypatch)
+    root = made(live)
+    elements = {(x, 1, 1): "PreSyn" for x in range(64)}
+    post(live, root, elements)
+    state = State(slabs(), {}, elements)
+    check_ranking(live, root, state)
+    assert (made_of.whole, made_of.parts) == (1, [])
+    # Neither other requests nor other data cost anything.
+    live.ok("POST", f"/api/node/{root}/note", json_body={"note": "something else"})
+    check_ranking(live, root, state)
+    assert (made_of.whole, made_of.parts) == (1, [])
+    state.elements[(3, 2, 2)] = "Gap"
+    post(live, root, {(3, 2, 2): "Gap"})
+    check_ranking(live, root, state)
+    assert (made_of.whole, made_of.parts) == (1, [1, 1])
+    live.ok("POST", f"/api/node/{root}/seg/merge", json_body=[5, 6, 7])
+    state.bodies |= {6: 5, 7: 5}
+    check_ranking(live, root, state)
+    assert (made_of.whole, made_of.parts[2:]) == (1, [2, 0])
+    # A child begins with what its parent has.
+    live.commit(root)
+    child, other = (
+        live.ok("POST", f"/api/node/{root}/branch", json_body={"branch": name}).json()["child"]
+        for name in ("a", "b")
+    )
+    post(live, child, {(3, 2, 2): "PreSyn"})
+    changed = State(slabs(), state.bodies, state.elements | {(3, 2, 2): "PreSyn"})
+    check_ranking(live, child, changed)
+    check_ranking(live, other, state)
+    check_ranking(live, root, state)
+    assert (made_of.whole, made_of.parts[4:]) == (1, [1, 1])
+    # A reload may change everything.
+    live.ok("POST", f"/api/node/{child}/sz/reload")
+    check_ranking(live, child, changed)
+    assert made_of.whole == 2
 
-    def rank(*args: Any) -> Any:
-        made_ones.append(args)
-        return reads.rank(*args)
 
-    monkeypatch.setattr(endpoints, "rank", rank)
+def test_few_rankings_are_kept(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "RANKINGS", 2)
     root = made(live)
     post(live, root, {(1, 1, 1): "PreSyn"})
-    node = f"/api/node/{root}/sz"
-    for _ in range(3):
-        assert live.ok("GET", f"{node}/top/1/PreSyn").json() == [{"Label": 1, "Size": 1}]
-        assert live.ok("GET", f"{node}/threshold/1/AllSyn").json() == [{"Label": 1, "Size": 1}]
-    assert len(made_ones) == 1
-    post(live, root, {(2, 1, 1): "PreSyn"})
-    assert live.ok("GET", f"{node}/top/1/PreSyn").json() == [{"Label": 1, "Size": 2}]
-    assert len(made_ones) == 2
     for name in ("one", "two", "three"):
         live.new_instance(root, "labelsz", name)
         assert live.ok("GET", f"/api/node/{root}/{name}/top/1/PreSyn").json() == []
     assert len(endpoints._KEPT[live.engine]) == 2
+    assert live.ok("GET", f"/api/node/{root}/sz/top/1/PreSyn").json() == [{"Label": 1, "Size": 1}]
+
+
+def test_many_changes_are_read_anew(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looked_into, "CHANGED_MAX", 4)
+    made_of = Made(monkeypatch)
+    root = made(live)
+    state = State(slabs(), {}, {})
+    check_ranking(live, root, state)
+    for count in (3, 30):
+        more = {(x, count, 1): "PreSyn" for x in range(0, 2 * count, 2)}
+        post(live, root, more)
+        state.elements |= more
+        check_ranking(live, root, state)
+    assert made_of.whole == 2
 
 
 def test_counts_survive_a_restart(run_server: Any, settings: Settings) -> None:
