@@ -1,8 +1,9 @@
 """What may be asked of a neuronjson instance, and when the answer is no."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from dvid_es.codecs import gojson
 from dvid_es.commands import Context, Decision, Outcome, fixed_instance
@@ -13,21 +14,105 @@ from dvid_es.datatypes.neuronjson.events import (
     SchemaPut,
 )
 from dvid_es.datatypes.neuronjson.posted import Posted, prepare
-from dvid_es.datatypes.neuronjson.reads import find, find_schema
+from dvid_es.datatypes.neuronjson.reads import find, find_row, find_schema
+from dvid_es.datatypes.neuronjson.rows import decode
 from dvid_es.datatypes.neuronjson.values import Record, changes, dump, merged, parse
 from dvid_es.errors import InvalidRequest, VersionConflict
 from dvid_es.events import Bulk
+from dvid_es.projections.txn import ReadTxn
+from dvid_es.versions import View
 
 EVENT_BYTES = 8 << 20
 """A batch with longer records than this is more than one event: each has to fit into the log."""
 
 RECORD_BYTES_MAX = 32 << 20
 
+NOW = b'"\0now"'
+"""Stands for the time of the event, which only the writer knows; no JSON text has a zero in it."""
+
+NOTHING, CONFLICT = -1, -2
+"""In place of the event that wrote an annotation."""
+
 
 def packed(bodies: Iterable[int]) -> bytes:
     """Return bodies as events hold them: uint64, little endian."""
     numbers = tuple(bodies)
     return struct.pack(f"<{len(numbers)}Q", *numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How what is posted changes what is there."""
+
+    user: str
+    conditional: frozenset[str] = frozenset()
+    """Fields that keep a value that they have."""
+
+    replace: bool = False
+    """Whether fields that are not posted go."""
+
+
+class Change(NamedTuple):
+    """What comes of what is posted for a body."""
+
+    body: int
+    text: bytes
+    """The annotation, with `NOW` for the time."""
+
+    changed: tuple[str, ...]
+    posted: int
+    """Bytes."""
+
+
+class Worked(NamedTuple):
+    """All changes of a request, and what they were worked out from."""
+
+    changes: tuple[Change, ...]
+    """Without those that change nothing."""
+
+    seen: tuple[tuple[int, int], ...]
+    """Each body, and the event that wrote what was there; -1 for nothing."""
+
+
+def work_out(txn: ReadTxn, instance: int, view: View, posted: Iterable[Posted], how: How) -> Worked:
+    """Return what comes of what is posted, in the state of a transaction.
+
+    Raises:
+        VersionConflict: parents of a version merge disagree about an annotation that is not replaced.
+    """
+    user = gojson.string(how.user).encode()
+    before: dict[int, Record | None] = {}
+    after: dict[int, Record] = {}
+    sizes: dict[int, int] = {}
+    seen = []
+    for body, raw, fields in posted:
+        if body not in before:
+            before[body], sequence = _found(txn, instance, body, view, how.replace)
+            seen.append((body, sequence))
+        old = after.get(body, before[body])
+        after[body] = merged(old, fields, user, NOW, how.conditional, how.replace)
+        sizes[body] = len(raw)
+    found = tuple(
+        Change(body, dump(new), changes(before[body], new), sizes[body])
+        for body, new in after.items()
+        if new != before[body]
+    )
+    return Worked(found, tuple(seen))
+
+
+def _found(
+    txn: ReadTxn, instance: int, body: int, view: View, replace: bool
+) -> tuple[Record | None, int]:
+    """Return an annotation, and the event that wrote it; one in conflict is nothing if it is replaced."""
+    try:
+        row = find_row(txn, instance, body, view)
+    except VersionConflict:
+        if not replace:
+            raise
+        return None, CONFLICT
+    if row is None:
+        return None, NOTHING
+    return parse(decode(row.value).full) if row.value else None, row.sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +123,9 @@ class PutRecords:
     schema: int
     """Sequence of the JSON schema that they were validated by; -1 for none."""
 
-    conditional: frozenset[str] = frozenset()
-    """Fields that keep a value that they have."""
-
-    replace: bool = False
-    """Whether fields that are not posted go."""
+    how: How
+    worked: Worked | None = None
+    """Worked out ahead of the decision, which takes it if nothing has changed since."""
 
     batch: bool = False
     addressed: int = 0
@@ -54,85 +137,61 @@ class PutRecords:
             InvalidRequest: nobody says who posts, or an annotation is too long.
             VersionConflict: parents of a version merge disagree about one that is not replaced.
         """
-        if not context.user:
+        if not self.how.user:
             raise InvalidRequest("cannot alter neuronjson data without a valid user")
-        user = gojson.string(context.user).encode()
-        time = gojson.string(gojson.rfc3339(context.time_ns)).encode()
-        before: dict[int, Record | None] = {}
-        after: dict[int, Record] = {}
-        sizes: dict[int, int] = {}
-        for posted in self._still_valid(context):
-            body = posted.body
-            if body not in before:
-                before[body] = self._found(context, body)
-            old = after.get(body, before[body])
-            new = merged(old, posted.fields, user, time, self.conditional, self.replace)
-            after[body], sizes[body] = new, len(posted.raw)
-        changed = [body for body in after if after[body] != before[body]]
-        return Decision(tuple(self._outcomes(changed, before, after, sizes)))
-
-    def _still_valid(self, context: Context) -> Iterable[Posted]:
-        """Return what is posted, validated again if the schema is another one by now."""
         instance = fixed_instance(context)
         schema = find_schema(context.txn, instance.id, "json_schema", context.view)
-        if schema.sequence == self.schema:
-            return self.posted
-        value = None if schema.value is None else context.txn.bulk(schema.value)
-        return [prepare(str(posted.body), posted.raw, value) for posted in self.posted]
+        worked, posted = self.worked, self.posted
+        if schema.sequence != self.schema:  # another one by now
+            value = None if schema.value is None else context.txn.bulk(schema.value)
+            worked = None
+            posted = tuple(prepare(str(one.body), one.raw, value) for one in posted)
+        if worked is None or not _still_so(context, instance.id, worked):
+            worked = work_out(context.txn, instance.id, context.view, posted, self.how)
+        return Decision(tuple(self._outcomes(worked.changes, context.time_ns)))
 
-    def _found(self, context: Context, body: int) -> Record | None:
-        instance = fixed_instance(context)
-        try:
-            stored = find(context.txn, instance.id, body, context.view)
-        except VersionConflict:
-            if not self.replace:
-                raise
-            return None
-        return None if stored is None else parse(stored.full)
-
-    def _outcomes(
-        self,
-        bodies: list[int],
-        before: dict[int, Record | None],
-        after: dict[int, Record],
-        sizes: dict[int, int],
-    ) -> Iterable[Outcome]:
-        part: list[int] = []
-        records: list[bytes] = []
+    def _outcomes(self, changes: Iterable[Change], time_ns: int) -> Iterator[Outcome]:
+        time = gojson.string(gojson.rfc3339(time_ns)).encode()
+        part: list[Change] = []
         size = 0
-        for body in bodies:
-            text = dump(after[body])
+        for change in changes:
+            text = change.text.replace(NOW, time)
             if len(text) > RECORD_BYTES_MAX:
                 raise InvalidRequest(
-                    f"the annotation of body {body} would have {len(text)} bytes, more than"
+                    f"the annotation of body {change.body} would have {len(text)} bytes, more than"
                     f" {RECORD_BYTES_MAX}"
                 )
             if part and size + len(text) > EVENT_BYTES:
-                yield self._outcome(part, records, before, after, sizes)
-                part, records, size = [], [], 0
+                yield self._outcome(part)
+                part, size = [], 0
+            part.append(change._replace(text=text))
             size += len(text)
-            part.append(body)
-            records.append(text)
         if part:
-            yield self._outcome(part, records, before, after, sizes)
+            yield self._outcome(part)
 
-    def _outcome(
-        self,
-        bodies: list[int],
-        records: list[bytes],
-        before: dict[int, Record | None],
-        after: dict[int, Record],
-        sizes: dict[int, int],
-    ) -> Outcome:
+    def _outcome(self, part: Iterable[Change]) -> Outcome:
+        bodies, texts, changed, posted = zip(*part, strict=True)
         put = RecordsPut(
             bodies=packed(bodies),
-            records=tuple(records),
-            changed=tuple(changes(before[body], after[body]) for body in bodies),
-            posted=tuple(sizes[body] for body in bodies),
+            records=texts,
+            changed=changed,
+            posted=posted,
             batch=self.batch,
             addressed=self.addressed,
         )
         return Outcome(event=put)
+
+
+def _still_so(context: Context, instance: int, worked: Worked) -> bool:
+    """Say whether the bodies are as they were when their changes were worked out."""
+    for body, sequence in worked.seen:
+        try:
+            row = find_row(context.txn, instance, body, context.view)
+        except VersionConflict:
+            return False
+        if sequence != (NOTHING if row is None else row.sequence):
+            return False
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

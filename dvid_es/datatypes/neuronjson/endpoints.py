@@ -11,8 +11,10 @@ from dvid_es.datatypes.keyvalue.wanted import parse_pairs
 from dvid_es.datatypes.neuronjson.commands import (
     DeleteRecord,
     DeleteSchema,
+    How,
     PutRecords,
     PutSchema,
+    work_out,
 )
 from dvid_es.datatypes.neuronjson.posted import Posted, prepare
 from dvid_es.datatypes.neuronjson.reads import find, find_schema
@@ -132,22 +134,27 @@ async def put_all(
         values: the objects.
         batch: whether to tell Kafka of a batch.
     """
-    if not request.args.get("u"):
+    user, args = request.args.get("u"), request.args
+    if not user:
         raise InvalidRequest("cannot alter neuronjson data without a valid user")
+    conditional = args.get("conditional") or args.get("conditionals") or ""
+    names = frozenset(conditional.split(",") if conditional else ())
+    how = How(user=user, conditional=names, replace=request.flag("replace"))
     schema = find_schema(request.txn, request.instance.id, "json_schema", request.view)
     rules = None if schema.value is None else request.txn.bulk(schema.value)
-    request.finish()
+    worked = None
     if rules is None and len(values) == 1 and len(values[0]) <= AT_ONCE_MAX:
         posted = _prepared(keys, values, rules)
     else:
         posted = await request.in_thread(_prepared, keys, values, rules)
-    args = request.args
-    conditional = args.get("conditional") or args.get("conditionals") or ""
+        worked = await request.in_thread(
+            work_out, request.txn, request.instance.id, request.view, posted, how
+        )
     command = PutRecords(
         posted=posted,
         schema=schema.sequence,
-        conditional=frozenset(conditional.split(",") if conditional else ()),
-        replace=request.flag("replace"),
+        how=how,
+        worked=worked,
         batch=batch,
         addressed=_addressed(request),
     )

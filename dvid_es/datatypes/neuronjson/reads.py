@@ -31,11 +31,20 @@ def find(txn: ReadTxn, instance: int, body: int, view: View) -> Stored | None:
     Raises:
         VersionConflict: parents of a version merge hold unequal ones.
     """
+    row = find_row(txn, instance, body, view)
+    return None if row is None or not row.value else decode(row.value)
+
+
+def find_row(txn: ReadTxn, instance: int, body: int, view: View) -> versioned.Row | None:
+    """Return the row of an annotation, deletions included, or None if there never was one.
+
+    Raises:
+        VersionConflict: parents of a version merge hold unequal ones.
+    """
     try:
-        row = versioned.read(txn, record_key(instance, body), view)
+        return versioned.read_row(txn, record_key(instance, body), view)
     except VersionConflict as conflict:
         raise VersionConflict(f"body {body}: {conflict} (with replace=true)") from None
-    return None if row is None else decode(row)
 
 
 class Schema(NamedTuple):

@@ -2,7 +2,7 @@
 
 import struct
 
-from dvid_es.datatypes.neuronjson.values import Stored, basic, dump, parse
+from dvid_es.datatypes.neuronjson.values import META, Stored, without
 from dvid_es.projections.catalog import instance_key
 
 RECORDS = 152
@@ -43,12 +43,8 @@ def schema_key(instance: int, name: str) -> bytes:
 
 def encode(full: bytes) -> bytes:
     """Return the bytes of the row of an annotation: its text without authors and times, and the whole."""
-    record = parse(full)
-    plain = basic(record)
-    if len(plain) == len(record):
-        return _LENGTH.pack(len(full)) + full
-    text = dump(plain)
-    return _LENGTH.pack(len(text)) + text + full
+    text = without(full, META)
+    return _LENGTH.pack(len(text)) + text + (b"" if text == full else full)
 
 
 def decode(row: bytes) -> Stored:

@@ -51,9 +51,11 @@ def is_meta(name: str) -> bool:
     return name.endswith(META)
 
 
-def basic(record: Mapping[str, bytes]) -> Record:
-    """Return a record without authors and times."""
-    return {name: text for name, text in record.items() if not is_meta(name)}
+def without(full: bytes, endings: str | tuple[str, ...]) -> bytes:
+    """Return the text of a record without the fields whose names end like that."""
+    found = _RAW.decode(full).items()
+    parts = [_named(name) + bytes(text) for name, text in found if not name.endswith(endings)]
+    return b"{" + b",".join(parts) + b"}"
 
 
 # -- what is posted ---------------------------------------------------------------------------
@@ -156,8 +158,7 @@ def _fresh(before: Record | None, new: Record) -> tuple[set[str], set[str]]:
 
 def changes(old: Record | None, new: Record) -> tuple[str, ...]:
     """Return the names of the plain fields whose values differ."""
-    before = old or {}
-    names = {name for name in {*before, *new} if before.get(name) != new.get(name)}
+    names = {name for name, _ in (old or {}).items() ^ new.items()}
     return tuple(sorted(name for name in names if not is_meta(name)))
 
 
@@ -226,10 +227,7 @@ class Shown:
                 return stored.basic
             if self.user and self.time:
                 return stored.full
-            hidden = TIME if self.user else USER
-            found = _RAW.decode(stored.full)
-            parts = [_named(n) + bytes(t) for n, t in found.items() if not n.endswith(hidden)]
-            return b"{" + b",".join(parts) + b"}"
+            return without(stored.full, TIME if self.user else USER)
         texts = zip(self._names, self._texts(stored), strict=True)
         return b"{" + b",".join([key + text for key, text in texts if text]) + b"}"
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from dvid_es.codecs import messages_pb2 as messages
-from dvid_es.datatypes.neuronjson import columns, commands, query
+from dvid_es.datatypes.neuronjson import columns, commands, endpoints, query
 from dvid_es.datatypes.neuronjson.published import PUBLISHED
 from dvid_es.datatypes.neuronjson.touched import TABLES
 from dvid_es.events import decode
@@ -342,6 +342,38 @@ def test_earlier_moments_show_earlier_annotations(server: Live, node: str) -> No
     assert server.ok("GET", f"{node}/query", b'{"a":1}', at=then, onlyid="true").json() == [5]
     assert server.ok("GET", f"{node}/query", b'{"a":1}', onlyid="true").json() == [6]
     assert server.ok("GET", f"{node}/fields", at=then, counts="true").json()["a"] == 1
+
+
+def test_what_comes_between_working_out_and_deciding_is_not_lost(
+    server: Live, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_out, still_so, taken = endpoints.work_out, commands._still_so, list[bool]()
+    between: list[dict[str, Any]] = []
+
+    def interrupted(*words: Any) -> Any:
+        worked = work_out(*words)
+        for value in between:
+            put(server, node, value, user="eve")
+        return worked
+
+    def noted(*words: Any) -> bool:
+        taken.append(still_so(*words))
+        return taken[-1]
+
+    monkeypatch.setattr(endpoints, "work_out", interrupted)
+    monkeypatch.setattr(commands, "_still_so", noted)
+    records = {f"b{body}": {"bodyid": body, "a": 1} for body in (5, 6, 7)}
+    server.ok("POST", f"{node}/keyvalues", batch(**records), u="bob")
+    assert taken == [True]
+    between += [{"bodyid": 6, "b": 2}, {"bodyid": 8, "b": 2}]
+    records = {f"b{body}": {"bodyid": body, "c": 3} for body in (5, 6, 7, 8)}
+    server.ok("POST", f"{node}/keyvalues", batch(**records), u="bob")
+    assert taken == [True, False]
+    assert get(server, node, 6, show="user") == {
+        "bodyid": 6, "a": 1, "a_user": "bob", "b": 2, "b_user": "eve", "c": 3, "c_user": "bob",
+    }  # fmt: skip
+    assert get(server, node, 8) == {"bodyid": 8, "b": 2, "c": 3}
+    assert get(server, node, 5) == {"bodyid": 5, "a": 1, "c": 3}
 
 
 def test_field_times_are_the_newest_at_any_version(server: Live, node: str) -> None:
