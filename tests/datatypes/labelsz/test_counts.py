@@ -16,6 +16,7 @@ from dvid_es.datatypes.labelsz.reads import INDEX_TYPES
 from dvid_es.settings import Settings
 from tests.conftest import Live
 from tests.datatypes.labelarray.label_model import check_rebuilt
+from tests.datatypes.labelmap.split_cases import blob_of
 
 SIDE = 32
 KINDS = ("PostSyn", "PreSyn", "Gap", "Note", "Unknown")
@@ -326,7 +327,8 @@ def test_only_elements_in_the_region_count_as_it_was_at_the_sync(live: Live) -> 
     check(live, root, State(slabs(), {}, inside | outside), dice)
 
 
-def test_a_version_merge_counts_what_both_parents_have(live: Live) -> None:
+@pytest.mark.parametrize("ranked", [False, True])
+def test_a_version_merge_counts_what_both_parents_have(live: Live, ranked: bool) -> None:
     root = made(live)
     common = {(1, 1, 1): "PreSyn"}
     post(live, root, common)
@@ -342,6 +344,8 @@ def test_a_version_merge_counts_what_both_parents_have(live: Live) -> None:
         elements |= more
         live.commit(uuid)
         parents.append(uuid)
+    if ranked:
+        check_ranking(live, parents[0], State(slabs(), {}, {**common, (2, 1, 1): "PreSyn"}))
     body = {"mergeType": "conflict-free", "parents": parents, "note": "both"}
     both = live.ok("POST", f"/api/repo/{root}/merge", json_body=body).json()["child"]
     # Two elements on one label were counted in different branches: a counter would have lost one.
@@ -468,6 +472,66 @@ def test_a_ranking_follows_what_has_changed_since_the_last_one(
     live.ok("POST", f"/api/node/{child}/sz/reload")
     check_ranking(live, child, changed)
     assert made_of.whole == 2
+
+
+def test_a_ranking_follows_splits_and_what_is_undone(live: Live) -> None:
+    root = made(live)
+    node = f"/api/node/{root}/seg"
+    elements = {(x, x % 32, 7): "PostSyn" for x in range(64)}
+    post(live, root, elements)
+    state = State(slabs(), {}, elements)
+    check_ranking(live, root, state)
+    merged = live.ok("POST", f"{node}/merge", json_body=[3, 2, 1]).json()
+    state.bodies |= {1: 3, 2: 3}
+    check_ranking(live, root, state)
+    mask = (slabs() == 1) & (np.arange(SIDE)[:, None] < 2)  # y of 0 and 1
+    answer = live.ok("POST", f"{node}/split-supervoxel/1", blob_of(mask)).json()
+    split, remain = answer["SplitSupervoxel"], answer["RemainSupervoxel"]
+    state.volume[state.volume == 1] = remain
+    state.volume[mask] = split
+    state.bodies |= {split: 3, remain: 3}
+    check_ranking(live, root, state)
+    live.ok("POST", f"{node}/cleave/3", json_body=[split])
+    live.ok("POST", f"{node}/undo", json_body={"mutation": merged["MutationID"] + 2})
+    check_ranking(live, root, state)
+    live.ok("POST", f"{node}/undo", json_body={"mutation": merged["MutationID"] + 1})
+    live.ok("POST", f"{node}/undo", json_body={"mutation": merged["MutationID"]})
+    check_ranking(live, root, State(slabs(), {}, elements))
+
+
+@pytest.mark.parametrize("typename", ["labelarray", "labelblk"])
+def test_labels_without_supervoxels_are_followed_as_well(live: Live, typename: str) -> None:
+    root = live.new_repo()
+    live.new_instance(root, typename, "seg", BlockSize="32,32,32", MaxDownresLevel="0")
+    live.new_instance(root, "annotation", "syn")
+    live.new_instance(root, "labelsz", "sz")
+    live.ok("POST", f"/api/node/{root}/syn/sync", json_body={"sync": "seg"})
+    live.ok("POST", f"/api/node/{root}/sz/sync", json_body={"sync": "syn"})
+    write(live, root, slabs())
+    elements = {(x, x % 32, 7): "PostSyn" for x in range(64)}
+    post(live, root, elements)
+    state = State(slabs(), {}, elements)
+    dice = random.Random(8)
+    check(live, root, state, dice)
+    if typename == "labelarray":
+        live.ok("POST", f"/api/node/{root}/seg/merge", json_body=[3, 2, 1])
+        state.volume[state.volume < 3] = 3
+    else:
+        state.volume[:, 5:9] = 7
+        write(live, root, state.volume)
+    check(live, root, state, dice)
+
+
+def test_instances_without_versions_count_what_lies_at_the_root(live: Live) -> None:
+    root = made(live, versioned="false")
+    first, second = {(1, 1, 1): "PreSyn"}, {(2, 2, 2): "PreSyn"}
+    post(live, root, first)
+    live.commit(root)
+    child = live.new_version(root)
+    post(live, child, second)
+    dice = random.Random(9)
+    for uuid in (root, child):
+        check(live, uuid, State(slabs(), {}, first), dice)
 
 
 def test_few_rankings_are_kept(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
