@@ -1,7 +1,8 @@
 """Many temporal rows at once: keys made and read without work per label in Python."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from dvid_es.versions import UNBOUNDED, View, row_suffix
 SIGN = 1 << 31
 _FEW = 8
 """For fewer keys than this, numpy takes longer to begin than Python to finish."""
+
+PAGE_ROWS = 65_536
 
 _SUFFIX = struct.Struct(">IQ")
 
@@ -81,6 +84,64 @@ class _Seen(dict[bytes, bool | None]):
         seen = UNBOUNDED - sequence <= self._bounds.get(0xFFFFFFFF - version, -1)
         self[suffix] = seen
         return seen
+
+
+def scan_pages(
+    txn: ReadTxn, start: bytes, stop: bytes, view: View, width: int, rows: int = PAGE_ROWS
+) -> Iterator[tuple[NDArray[np.uint8], list[bytes]]]:
+    """Iterate over the keys in [start, stop) that a view sees, as `versioned.scan`, page by page.
+
+    Args:
+        txn: the state.
+        start: first key, without suffix.
+        stop: behind the last one.
+        view: what is seen.
+        width: bytes of each key, without suffix.
+        rows: how many rows a page looks at.
+
+    Yields:
+        Keys uint8[n, width] and the n values.
+    """
+    if not view.linear:
+        found = versioned.scan(txn, start, stop, view)
+        while page := list(islice(found, rows)):
+            keys = np.frombuffer(b"".join(key for key, _ in page), np.uint8).reshape(-1, width)
+            yield keys, [value for _, value in page]
+        return
+    scanned, before = txn.scan(start, stop), b""
+    while True:
+        names: list[bytes] = []
+        values: list[bytes] = []
+        for name, value in islice(
+            scanned, rows
+        ):  # pairs that are kept would be looked at for cycles
+            names.append(name)
+            values.append(value)
+        if not names:
+            return
+        table = np.frombuffer(b"".join(names), np.uint8).reshape(len(names), width + _SUFFIX.size)
+        keys = np.ascontiguousarray(table[:, :width])
+        seen = np.flatnonzero(_visible(np.ascontiguousarray(table[:, width:]), view))
+        # The first row of a key that is seen is the newest; the key may go on from the page before.
+        named = keys.view(f"V{width}")[:, 0][seen]
+        first = np.ones(len(seen), bool)
+        first[1:] = named[1:] != named[:-1]
+        if len(seen):
+            first[0] = named[0].tobytes() != before
+            before = named[-1].tobytes()
+        chosen = [place for place in seen[first].tolist() if values[place]]
+        yield keys[chosen], [values[place] for place in chosen]
+
+
+def _visible(suffixes: NDArray[np.uint8], view: View) -> NDArray[np.bool_]:
+    """Say of rows with the suffixes uint8[n, 12] whether a view sees them."""
+    versions = 0xFFFFFFFF - suffixes[:, :4].copy().view(">u4")[:, 0].astype(np.int64)
+    sequences = np.uint64(UNBOUNDED) - suffixes[:, 4:].copy().view(">u8")[:, 0].astype(np.uint64)
+    known, which = np.unique(versions, return_inverse=True)
+    bounds = [view.bounds.get(version, -1) for version in known.tolist()]
+    limits = np.array([max(bound, 0) for bound in bounds], np.uint64)
+    there = np.array([bound >= 0 for bound in bounds])
+    return there[which] & (sequences <= limits[which])
 
 
 def put_many(

@@ -40,7 +40,6 @@ from dvid_es.versions import View
 NO_ENTRY = np.uint64(2**64 - 1)
 """What a supervoxel without an entry in the mapping maps to, in events of undo."""
 
-PAGE_BODIES = 100_000
 LISTED_RUN_BYTES = 16 << 20
 """Of a mapping with longer runs, about a million entries, the labels are not listed."""
 
@@ -166,19 +165,8 @@ def _bodies(
     txn: ReadTxn, instance: Instance, view: View
 ) -> Iterator[tuple[NDArray[np.uint64], ...]]:
     """Iterate over all bodies with their voxels and numbers of supervoxels."""
-    reads, start = BodyReads(txn, instance.id, view), 0
-    while True:
-        labels, sizes = [], []
-        for label, value in reads.listed(start, PAGE_BODIES):
-            voxels, members, _, _ = bodyrow.peek(value)
-            labels.append(int.from_bytes(label, "big"))
-            sizes.append((voxels, members))
-        if labels:
-            voxels_of, members_of = zip(*sizes, strict=True)
-            yield column(labels), column(voxels_of), column(members_of)
-        if len(labels) < PAGE_BODIES or labels[-1] == 2**64 - 1:
-            return
-        start = labels[-1] + 1
+    for labels, rows in BodyReads(txn, instance.id, view).pages():
+        yield labels, *bodyrow.peek_many(rows)
 
 
 def _mapping(

@@ -19,6 +19,9 @@ NO_LABELS: Labels = np.empty(0, np.uint64)
 NO_LABELS.flags.writeable = False
 
 _HEAD = struct.Struct("<BBHIIQ")
+_HEADS = np.dtype([("other", "V8"), ("members", "<u4"), ("voxels", "<u8")])
+"""Heads of rows, one behind the other."""
+
 _SINGLE = np.dtype(
     [
         ("kind", "<u4"),  # flags, bases: none
@@ -149,6 +152,12 @@ def peek_singles(values: Sequence[bytes]) -> tuple[Labels, int] | None:
     if rows["kind"].any() or not rows["voxels"].all():
         return None
     return np.ascontiguousarray(rows["supervoxel"]), int(rows["voxels"].sum(dtype=np.uint64))
+
+
+def peek_many(values: Sequence[bytes]) -> tuple[Labels, Labels]:
+    """Return voxels and counts of supervoxels of rows, uint64[n] each."""
+    heads = np.frombuffer(b"".join([value[: _HEAD.size] for value in values]), _HEADS)
+    return heads["voxels"].astype(np.uint64), heads["members"].astype(np.uint64)
 
 
 def peek(value: bytes) -> tuple[int, int, bytes | None, bool]:

@@ -1,19 +1,19 @@
 """What bodies are asked: sizes, supervoxels, where they lie, lists of them. Sync; one transaction."""
 
-import struct
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.bodies import bodyrow, bodysets
-from dvid_es.datatypes.labelmap.bodies.bodyrow import Body
+from dvid_es.datatypes.labelmap.bodies.bodyrow import NO_LABELS, Body
 from dvid_es.datatypes.labelmap.indices import assembly as indices
 from dvid_es.datatypes.labelmap.mapping.lookup import Mapping
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
 from dvid_es.errors import InvalidRequest
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import Instance, instance_key
+from dvid_es.projections.temporal import PAGE_ROWS, scan_pages
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -168,20 +168,40 @@ class BodyReads:
         for (key, value), _ in zip(rows, range(limit), strict=False):
             yield key[5:], value
 
+    def pages(self, start: int = 0, some: int = PAGE_ROWS) -> Iterator[tuple[Labels, list[bytes]]]:
+        """Iterate over labels, ascending, and rows of the bodies from a label on.
+
+        `some` says for how many rows it is worth looking at once.
+        """
+        prefix = instance_key(self.instance_id, bodysets.BODIES)
+        first, stop = prefix + start.to_bytes(8, "big"), prefix + b"\xff" * 9
+        page = min(PAGE_ROWS, max(some, 1))
+        for keys, rows in scan_pages(self.txn, first, stop, self.view, len(first), page):
+            labels = np.ascontiguousarray(keys[:, len(prefix) :]).view(">u8")[:, 0]
+            yield labels.astype(np.uint64), rows
+
     def labels(self, start: int, limit: int) -> Labels:
         """Return the labels of bodies from a label on, ascending."""
-        joined = b"".join(label for label, _ in self.listed(start, limit))
-        return np.frombuffer(joined, ">u8").astype(np.uint64)
+        found, count = [NO_LABELS], 0
+        for labels, _ in self.pages(start, limit):
+            found.append(labels[: limit - count])
+            count += len(found[-1])
+            if count >= limit:
+                break
+        return np.concatenate(found)
 
     def label_list(self, start: int, limit: int, sizes: bool) -> bytes:
         """Return labels as little-endian u64, each followed by its voxels if asked for."""
         if not sizes:
             return self.labels(start, limit).astype("<u8").tobytes()
-        pack = struct.Struct("<QQ").pack
-        return b"".join(
-            pack(int.from_bytes(label, "big"), bodyrow.peek(value)[0])
-            for label, value in self.listed(start, limit)
-        )
+        found, count = [], 0
+        for labels, rows in self.pages(start, limit):
+            both = np.stack([labels, bodyrow.peek_many(rows)[0]], axis=1)[: limit - count]
+            found.append(both.astype("<u8").tobytes())
+            count += len(both)
+            if count >= limit:
+                break
+        return b"".join(found)
 
     def stored_at(self, label: int) -> int | None:
         """Return the ordinal of the version that holds the row (or tombstone) of a body."""
