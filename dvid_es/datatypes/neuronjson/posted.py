@@ -123,15 +123,24 @@ def compiled(schema: bytes) -> Any:
             return None
         kind = validators.validator_for(document, default=validators.Draft202012Validator)
         kind.check_schema(document)
-        kind = validators.extend(kind, {"pattern": _pattern})
+        keywords: dict[str, Any] = {
+            "pattern": _pattern,
+            "patternProperties": _pattern_properties,
+            "additionalProperties": _additional_properties,
+        }
+        if b"patternProperties" in schema:
+            keywords["unevaluatedProperties"] = _not_said
+        kind = validators.extend(kind, keywords)
         # Besides the specifications nothing is known, and nothing is fetched.
         return kind(document, registry=REGISTRY)
     except (InvalidRequest, SchemaError, RecursionError):
         return None
 
 
+# These keywords of JSON Schema search texts for expressions: here with RE2, whose time is linear.
+
+
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Any:
-    """Yield a problem if a text does not match, in linear time."""
     from jsonschema.exceptions import ValidationError
 
     if isinstance(value, str):
@@ -140,3 +149,29 @@ def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Any:
             yield ValidationError(
                 f"{gojson.string(value)[:100]} does not match pattern '{pattern}'"
             )
+
+
+def _pattern_properties(validator: Any, wanted: Any, value: Any, _schema: Any) -> Any:
+    if isinstance(value, dict):
+        for pattern, schema in wanted.items():
+            for name in _names_with(pattern, value):
+                yield from validator.descend(value[name], schema, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any) -> Any:
+    if isinstance(value, dict):
+        known = set(schema.get("properties", ()))
+        for pattern in schema.get("patternProperties", ()):
+            known |= _names_with(pattern, value)
+        for name in value.keys() - known:
+            yield from validator.descend(value[name], allowed, path=name)
+
+
+def _names_with(pattern: str, value: Mapping[str, Any]) -> set[str]:
+    search = patterns.search(pattern)
+    return set() if search is None else {name for name in value if search(name)}
+
+
+def _not_said(*_: Any) -> Any:
+    """Have nothing against anything: which properties patterns have evaluated is not known here."""
+    return iter(())

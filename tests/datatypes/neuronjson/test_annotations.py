@@ -498,6 +498,21 @@ def test_a_schema_rules_what_is_posted_and_makes_integers_of_texts(server: Live,
     assert sequence(server, node) == before
 
 
+def test_expressions_for_names_in_a_schema_take_linear_time(server: Live, node: str) -> None:
+    schema = {
+        "properties": {"bodyid": {}}, "additionalProperties": {"type": "string"},
+        "patternProperties": {"^(x+)+$": {"type": "integer"}, "^n_": {"minimum": 5}},
+        "unevaluatedProperties": False,
+    }  # fmt: skip
+    server.ok("POST", f"{node}/json_schema", json_body=schema)
+    put(server, node, {"bodyid": 5, "xx": 1, "n_a": 7, "other": "text", "x" * 5000 + "!": "y"})
+    for wrong in ({"xx": "1x"}, {"n_a": 4}, {"other": 1}, {"x" * 5000: "z"}):
+        refused = server.call("POST", f"{node}/key/5", json_body={"bodyid": 5, **wrong}, u="ann")
+        assert refused.status == 400, wrong
+    server.ok("POST", f"{node}/json_schema", b'{"additionalProperties":false}')
+    assert server.call("POST", f"{node}/key/5", b'{"bodyid":5}', u="ann").status == 400
+
+
 @pytest.mark.parametrize(
     "text",
     [
