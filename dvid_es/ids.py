@@ -1,5 +1,6 @@
 """Distinct integer types, so that a body is never passed for a supervoxel."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, NewType
 
 Supervoxel = NewType("Supervoxel", int)
@@ -41,3 +42,12 @@ class PackRef(NamedTuple):
 
     digest: bytes
     """16-byte BLAKE2b of the value: equal values are stored once."""
+
+
+class Places(NamedTuple):
+    """Where many values lie and what they must be: columns of their `PackRef`s."""
+
+    packs: Sequence[int]
+    offsets: Sequence[int]
+    lengths: Sequence[int]
+    checksums: Sequence[int]

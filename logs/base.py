@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from dvid_es.errors import InvalidRequest
 from dvid_es.ids import PackRef as PackRef
+from dvid_es.ids import Places as Places
 
 MAX_HEADER_BYTES = 1 << 20
 """Largest header of a record: 1 MiB."""
@@ -145,6 +146,11 @@ class Log(Protocol):
         """Sync what was appended and release the log; more calls do nothing."""
 
 
+FindDamage = Callable[[bytes, Sequence[int], Sequence[int], Sequence[int]], int]
+"""`find_damage(data, starts, lengths, checksums)` returns the place of the first value, at starts[i] of
+`data`, whose CRC-32C is not checksums[i]; -1 if all are what was written."""
+
+
 class Packs(Protocol):
     """Append-only store of bulk values, each named by its place and its content.
 
@@ -182,11 +188,18 @@ class Packs(Protocol):
     def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
         """Return values in the order of `refs`; neighbours in a pack are read together."""
 
-    def get_joined(self, refs: Sequence[PackRef]) -> tuple[bytes, list[int]]:
-        """Return values as `get_many` does, in one buffer, and where each begins in it.
+    def get_joined(self, places: Places, find_damage: FindDamage = ...) -> tuple[bytes, list[int]]:
+        """Return values in one buffer, verified, and where each begins in it.
 
         Other bytes may lie between them, and they in any order. For many values that are looked at
         together: neighbours are not copied apart.
+
+        Args:
+            places: of the values.
+            find_damage: verifies them; any that does what it must.
+
+        Raises:
+            CorruptPack: as `get`.
         """
 
     def sync(self) -> None:

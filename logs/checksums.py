@@ -1,5 +1,6 @@
 """CRC-32C and content digests; the one home of google_crc32c."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from google_crc32c import extend
@@ -26,3 +27,14 @@ def crc32c(data: bytes | memoryview) -> int:
 def content_digest(data: bytes | memoryview) -> bytes:
     """Return the digest that names a value by its content."""
     return blake2b(data, digest_size=DIGEST_BYTES).digest()
+
+
+def first_damaged(
+    data: bytes, starts: Sequence[int], lengths: Sequence[int], checksums: Sequence[int]
+) -> int:
+    """Return the place of the first value whose CRC-32C is another one; see `FindDamage`."""
+    for place, (at, length, checksum) in enumerate(zip(starts, lengths, checksums, strict=True)):
+        value = data[at : at + length]
+        if len(value) != length or extend(0, value) != checksum:
+            return place
+    return -1

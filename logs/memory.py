@@ -5,8 +5,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 
 from dvid_es.errors import CorruptPack, WritesHalted
-from dvid_es.logs.base import Entry, Finding, PackRef, Stored, check_entries, check_value
-from dvid_es.logs.checksums import content_digest, crc32c
+from dvid_es.logs.base import (
+    Entry,
+    FindDamage,
+    Finding,
+    PackRef,
+    Places,
+    Stored,
+    check_entries,
+    check_value,
+)
+from dvid_es.logs.checksums import content_digest, crc32c, first_damaged
 
 
 class MemoryLog:
@@ -108,9 +117,13 @@ class MemoryPacks:
         """Return values in the order of `refs`."""
         return [self.get(ref) for ref in refs]
 
-    def get_joined(self, refs: Sequence[PackRef]) -> tuple[bytes, list[int]]:
+    def get_joined(
+        self, places: Places, find_damage: FindDamage = first_damaged
+    ) -> tuple[bytes, list[int]]:
         """Return values in one buffer; see `Packs.get_joined`."""
-        starts = [0, *accumulate(ref.length for ref in refs)]
+        del find_damage  # `get` verifies
+        refs = [PackRef(*columns, b"") for columns in zip(*places, strict=True)]
+        starts = [0, *accumulate(places.lengths)]
         return b"".join(self.get_many(refs)), starts[:-1]
 
     def sync(self) -> None:

@@ -4,13 +4,14 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
-from itertools import accumulate
-from operator import add
+from itertools import accumulate, pairwise
+from operator import add, sub
 from pathlib import Path
+from typing import NoReturn
 
 from dvid_es.errors import CorruptPack
-from dvid_es.logs.base import MAX_VALUE_BYTES, PackRef
-from dvid_es.logs.checksums import crc32c, crc32c_extend
+from dvid_es.logs.base import MAX_VALUE_BYTES, FindDamage, PackRef, Places
+from dvid_es.logs.checksums import crc32c, first_damaged
 from dvid_es.logs.disk import DISK, Disk, read_all
 from dvid_es.logs.packfile import HEAD_BYTES, HEADER_BYTES, check_header, pack_name
 
@@ -19,6 +20,8 @@ _FIRST_OFFSET = HEADER_BYTES + HEAD_BYTES
 _LAST_OFFSET = 1 << 48
 _JOINED_BYTES = 8 << 20
 _JOINED_GAP_BYTES = 32 << 10
+_RUNS_MAX = 16
+"""Values that lie in more runs than this are read in the order in which they lie."""
 
 
 class Handle:
@@ -107,24 +110,45 @@ class PackReader:
             self._get_run(refs, run, start, stop, values)
         return values
 
-    def get_joined(self, refs: Sequence[PackRef]) -> tuple[bytes, list[int]]:
+    def get_joined(
+        self, places: Places, find_damage: FindDamage = first_damaged
+    ) -> tuple[bytes, list[int]]:
         """Return values in one buffer, and where each begins; see `Packs.get_joined`."""
-        if not refs:
+        packs, offsets, lengths, checksums = places
+        if not packs:
             return b"", []
-        packs, offsets, lengths, checksums, _ = zip(*refs, strict=True)
-        start = min(offsets)
-        size = max(map(add, offsets, lengths)) - start
+        stops = list(map(add, offsets, lengths))
+        cuts = [0, len(packs)]
         # Reading what lies between the values is worth it only while it is little.
-        if min(packs) != max(packs) or size > min(_JOINED_BYTES, sum(lengths) * 3 // 2):
+        if max(stops) - min(offsets) > sum(lengths) * 3 // 2:
+            gaps = enumerate(map(sub, offsets[1:], stops), 1)
+            cuts[1:1] = [place for place, gap in gaps if not 0 <= gap <= _JOINED_GAP_BYTES]
+        if min(packs) != max(packs) or len(cuts) > _RUNS_MAX:
+            refs = [PackRef(*columns, b"") for columns in zip(*places, strict=True)]
             starts = [0, *accumulate(lengths)]
             return b"".join(self.get_many(refs)), starts[:-1]
-        data = self._read(self._handle(refs[0]), refs[0], size, start)
-        starts = [offset - start for offset in offsets]
-        for at, length, checksum, ref in zip(starts, lengths, checksums, refs, strict=True):
-            value = data[at : at + length]
-            if len(value) != length or crc32c_extend(0, value) != checksum:
-                self._check(ref, value)
+        pieces, starts, size = [], list[int](), 0
+        for first, end in pairwise(cuts):
+            start = min(offsets[first:end])
+            run = PackRef(packs[0], start, max(stops[first:end]) - start, 0, b"")
+            piece = self._read(self._handle(run), run, run.length, start)
+            if len(piece) != run.length:
+                self._refuse(places, range(first, end))
+            pieces.append(piece)
+            starts += [size + offset - start for offset in offsets[first:end]]
+            size += run.length
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        wrong = find_damage(data, starts, lengths, checksums)
+        if wrong >= 0:
+            self._refuse(places, range(wrong, wrong + 1))
         return data, starts
+
+    def _refuse(self, places: Places, some: range) -> NoReturn:
+        """Read values again, each alone, to say which one is damaged and how."""
+        for columns in list(zip(*places, strict=True))[some.start : some.stop]:
+            self.get(PackRef(*columns, b""))
+        where = f"{self.path(places.packs[some.start])}, byte {places.offsets[some.start]}"
+        raise CorruptPack(f"{where}: bytes of a value were wrong when read first, and right then")
 
     def _get_run(
         self, refs: Sequence[PackRef], run: list[int], start: int, stop: int, values: list[bytes]

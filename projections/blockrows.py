@@ -5,22 +5,35 @@ Coordinates are ZYX, each as u32 = value + 2^31, so that rows sort in ZYX order,
 
 import struct
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.events import Bulk
 from dvid_es.geometry import Box, Triple
-from dvid_es.ids import PackRef
+from dvid_es.ids import PackRef, Places
 from dvid_es.projections.temporal import SIGN
 from dvid_es.projections.txn import ReadTxn
 
 Coords = NDArray[np.int32]
+T = TypeVar("T")
 
 INLINE = 0
 PACKED = 1
 
 _REF = struct.Struct(">IQII16s")
+_PACKED_ROW = np.dtype(
+    [
+        ("form", "u1"),
+        ("pack", ">u4"),
+        ("offset", ">u8"),
+        ("length", ">u4"),
+        ("checksum", ">u4"),
+        ("digest", "V16"),
+    ]
+)
+"""A row of a block in the packs: `PACKED` and a reference."""
 _make_ref = PackRef._make
 _COORD = struct.Struct(">3I")
 
@@ -48,6 +61,53 @@ def unpack_values(values: Sequence[bytes | None]) -> list[Bulk | None]:
     ]
 
 
+class Columns(NamedTuple):
+    """Many rows, read without an object for each."""
+
+    data: bytes
+    """The values of rows, those of others in between."""
+
+    starts: NDArray[np.int64]
+    """int64[n]: where the value of each begins in `data`."""
+
+    lengths: NDArray[np.int64]
+    """int64[n]: bytes of each stored block."""
+
+    packed: NDArray[np.bool_]
+    """bool[n]: whether it lies in the packs; otherwise the block begins one byte after the value."""
+
+    places: NDArray[np.int64]
+    """int64[3, n]: pack, offset and checksum of those in the packs; nothing of the others."""
+
+    def part(self, start: int, stop: int) -> "Columns":
+        """Return some of the rows."""
+        span = slice(start, stop)
+        starts, lengths, packed = self.starts[span], self.lengths[span], self.packed[span]
+        return Columns(self.data, starts, lengths, packed, self.places[:, span])
+
+    def places_packed(self) -> Places:
+        """Return where those in the packs lie, in their order."""
+        packs, offsets, checksums = self.places[:, self.packed].tolist()
+        return Places(packs, offsets, self.lengths[self.packed].tolist(), checksums)
+
+
+def read_columns(values: Sequence[bytes]) -> Columns:
+    """Return the columns of the values of rows."""
+    data = b"".join(values)
+    sizes = np.fromiter(map(len, values), np.int64, len(values))
+    starts = np.cumsum(sizes) - sizes
+    bytes_of = np.frombuffer(data, np.uint8)
+    packed = bytes_of[starts] == PACKED
+    lengths = sizes - 1
+    places = np.empty((3, len(values)), np.int64)
+    inside = starts[packed, None] + np.arange(_PACKED_ROW.itemsize)
+    rows = bytes_of[inside].view(_PACKED_ROW)[:, 0]
+    lengths[packed] = rows["length"]
+    for column, name in zip(places, ("pack", "offset", "checksum"), strict=True):
+        column[packed] = rows[name]
+    return Columns(data, starts, lengths, packed, places)
+
+
 def coord_key(block_zyx: Triple) -> bytes:
     """Return the end of the key of a block."""
     z, y, x = block_zyx
@@ -67,8 +127,8 @@ def all_coords(box: Box) -> Coords:
 
 
 def walk_box(
-    txn: ReadTxn, prefix: bytes, box: Box, read: Callable[[bytes, Triple], Bulk | None]
-) -> tuple[Coords, list[Bulk]]:
+    txn: ReadTxn, prefix: bytes, box: Box, read: Callable[[bytes, Triple], T | None]
+) -> tuple[Coords, list[T]]:
     """Return coordinates int32[n, 3] and blocks of a box, in order of their keys.
 
     It seeks from block to block, leaping over what is outside of the box or not there: the cost
@@ -81,7 +141,7 @@ def walk_box(
         read: returns what a view sees under a key and coordinate, if anything.
     """
     coords: list[Triple] = []
-    blocks: list[Bulk] = []
+    blocks: list[T] = []
     wanted: Triple | None = box.start_zyx
     while wanted is not None:
         key = prefix + coord_key(wanted)

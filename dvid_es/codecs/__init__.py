@@ -6,6 +6,7 @@ Importing a module compiles its kernels or loads them from numba's cache, a few 
 import importlib
 
 KERNEL_MODULES = (
+    "crc32c",
     "downres",
     "fnv",
     "labelblock_kernels",

@@ -64,9 +64,9 @@ def store(block: Buffer) -> bytes:
     return b"".join((head, numbers, view[:prefix], deflate_raw(rest)))
 
 
-def is_solid(stored: Buffer) -> bool:
-    """Say whether a stored block holds one label only."""
-    return stored[1] == kernels.SOLID
+def count_solid(data: Buffer, starts: NDArray[np.int64]) -> int:
+    """Return how many of the stored blocks that begin at `starts` hold one label only."""
+    return int((np.frombuffer(data, np.uint8)[starts + 1] == kernels.SOLID).sum())
 
 
 def gzip_stream_length(stored_bytes: int, blocks: int, solid: int) -> int:
@@ -151,8 +151,8 @@ class StoredBatch:
     def __init__(
         self,
         data: Buffer,
-        starts: Sequence[int],
-        lengths: Sequence[int],
+        starts: Sequence[int] | NDArray[np.int64],
+        lengths: Sequence[int] | NDArray[np.int64],
         more: Buffer = b"",
         *,
         verified: bool = False,

@@ -136,6 +136,13 @@ class NodeRequest:
                 await _ended(running)
             raise
 
+    def begin(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """Give heavy work to the kernel threads now, not when the event loop comes to it.
+
+        It does not use the transaction. Cancelling takes it back unless it has begun.
+        """
+        return asyncio.wrap_future(self.engine.pool.submit(work))
+
     def memory(self, size: int) -> Share:
         """Return a share of the memory for large answers: make and send one in `async with`.
 

@@ -29,7 +29,6 @@ def test_a_stream_made_in_parts_is_the_one_made_in_one_go(live, node, monkeypatc
     path = f"{node}/blocks/256_64_64/0_0_0?compression=blocks&supervoxels={supervoxels}"
     whole = live.ok("GET", path)
     assert "content-length" in whole.headers
-    monkeypatch.setattr(endpoints_voxels, "FIRST_PART_BYTES", 1000)
     monkeypatch.setattr(endpoints_voxels, "PART_BYTES", 3000)
     monkeypatch.setattr(storedblock, "PLAIN_BYTES", 1 << 20)  # true of these tables
     parts = live.ok("GET", path)

@@ -155,12 +155,11 @@ class Source:
 
     def _piece(self, scale: int, coords: Coords, supervoxels: bool) -> Piece | None:
         with self.reading() as (txn, view):
-            found = blocks.find_list(txn, self.instance.id, scale, coords, view)
-            stored = [block for block in found if block is not None]
-            if not stored:
+            found = blocks.find_rows(txn, self.instance.id, scale, coords, view)
+            coords, rows = blocks.present(coords, found)
+            if not rows:
                 return None
-            coords = coords[[block is not None for block in found]]
-            chosen = BlockSet(self.stream.packs, None, self.shape_zyx, coords, stored)
+            chosen = BlockSet(self.stream.packs, None, self.shape_zyx, coords, rows)
             label_blocks = chosen.label_blocks()
             own = tables = [labelblock.table(block) for block in label_blocks]
             mapping = mapping_for(txn, self.instance.id, view, supervoxels)

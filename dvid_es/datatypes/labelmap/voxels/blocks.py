@@ -72,8 +72,8 @@ def read_box(
     txn: ReadTxn, instance_id: int, scale: int, box: Box, view: View
 ) -> tuple[Coords, list[bytes]]:
     """Return coordinates int32[n, 3] (ZYX order) and stored forms of the blocks in a box."""
-    coords, found = find_box(txn, instance_id, scale, box, view)
-    return coords, txn.bulk_many(found)
+    coords, rows = find_box(txn, instance_id, scale, box, view)
+    return coords, txn.bulk_many([unpack_value(row) for row in rows])
 
 
 def read_list(
@@ -89,6 +89,13 @@ def find_list(
     txn: ReadTxn, instance_id: int, scale: int, coords_zyx: Coords, view: View
 ) -> list[Bulk | None]:
     """Return like `read_list`, without fetching from the packs."""
+    return unpack_values(find_rows(txn, instance_id, scale, coords_zyx, view))
+
+
+def find_rows(
+    txn: ReadTxn, instance_id: int, scale: int, coords_zyx: Coords, view: View
+) -> list[bytes | None]:
+    """Return like `find_list`, the values of rows as they are."""
     row_keys = keys(instance_id, scale, coords_zyx)
     if scale and not view.linear:
         places = coords_zyx.tolist()
@@ -96,17 +103,16 @@ def find_list(
             _read_lower(txn, key, (z, y, x), view)
             for key, (z, y, x) in zip(row_keys, places, strict=True)
         ]
-    return unpack_values(read_many(txn, row_keys, view))
+    return read_many(txn, row_keys, view)
 
 
-def _read_lower(txn: ReadTxn, key: bytes, block_zyx: Triple, view: View) -> Bulk | None:
-    """Return a block of a lower scale, made again where parents of a version merge disagree.
+def _read_lower(txn: ReadTxn, key: bytes, block_zyx: Triple, view: View) -> bytes | None:
+    """Return the row of a lower scale, made again where parents of a version merge disagree.
 
     Each has changed another octant of it, or they disagree about the voxels that it follows from.
     """
     try:
-        value = versioned.read(txn, key, view)
-        return None if value is None else unpack_value(value)
+        return versioned.read(txn, key, view)
     except VersionConflict:
         instance_id, scale = int.from_bytes(key[:4], "big"), key[5]
         below = 2 * np.array(block_zyx, np.int32) + _OCTANTS
@@ -116,13 +122,13 @@ def _read_lower(txn: ReadTxn, key: bytes, block_zyx: Triple, view: View) -> Bulk
         x, y, z = txn.repo.instances[instance_id].settings["BlockSize"]
         nothing = labelblock.solid(0, (z, y, x))
         children = [nothing if one is None else storedblock.load(one) for one in stored]
-        return storedblock.store(downres_block(children, None, (z, y, x)))
+        return pack_value(storedblock.store(downres_block(children, None, (z, y, x))))
 
 
 def find_box(
     txn: ReadTxn, instance_id: int, scale: int, box: Box, view: View
-) -> tuple[Coords, list[Bulk]]:
-    """Return like `read_box`, without fetching from the packs.
+) -> tuple[Coords, list[bytes]]:
+    """Return like `read_box`, the values of rows as they are.
 
     The cost follows the blocks that are there, not the size of the box.
     """
@@ -138,32 +144,35 @@ def find_box(
         return _find_few(txn, instance_id, scale, box, view)
     if box.volume <= _DIRECT_MAX:
         coords = all_coords(box)
-        values = find_list(txn, instance_id, scale, coords, view)
-        there = np.fromiter((value is not None for value in values), bool, len(values))
-        return coords[there], [value for value in values if value is not None]
+        return present(coords, find_rows(txn, instance_id, scale, coords, view))
     return _walk_box(txn, instance_key(instance_id, BLOCKS) + bytes((scale,)), box, view)
+
+
+def present(coords_zyx: Coords, rows: list[bytes | None]) -> tuple[Coords, list[bytes]]:
+    """Return the coordinates and rows of blocks int32[n, 3] that are there."""
+    there = [row for row in rows if row is not None]
+    if len(there) < len(rows):
+        coords_zyx = coords_zyx[[row is not None for row in rows]]
+    return coords_zyx, there
 
 
 def _find_few(
     txn: ReadTxn, instance_id: int, scale: int, box: Box, view: View
-) -> tuple[Coords, list[Bulk]]:
+) -> tuple[Coords, list[bytes]]:
     prefix = instance_key(instance_id, BLOCKS) + bytes((scale,))
     points = list(box.points())
     row_keys = [prefix + coord_key(point) for point in points]
     values = read_many(txn, row_keys, view)
-    there = [place for place, value in enumerate(values) if value is not None]
-    coords = np.array([points[place] for place in there], np.int32).reshape(-1, 3)
-    return coords, [unpack_value(values[place]) for place in there]  # type: ignore[arg-type]
+    return present(np.array(points, np.int32).reshape(-1, 3), values)
 
 
-def _walk_box(txn: ReadTxn, prefix: bytes, box: Box, view: View) -> tuple[Coords, list[Bulk]]:
+def _walk_box(txn: ReadTxn, prefix: bytes, box: Box, view: View) -> tuple[Coords, list[bytes]]:
     lower = prefix[5] and not view.linear
 
-    def read(key: bytes, block_zyx: Triple) -> Bulk | None:
+    def read(key: bytes, block_zyx: Triple) -> bytes | None:
         if lower:
             return _read_lower(txn, key, block_zyx, view)
-        value = versioned.read(txn, key, view)
-        return None if value is None else unpack_value(value)
+        return versioned.read(txn, key, view)
 
     return walk_box(txn, prefix, box, read)
 

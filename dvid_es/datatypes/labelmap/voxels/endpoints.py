@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Iterator
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -19,12 +18,12 @@ from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Box
 from dvid_es.http.answers import (
     AHEAD,
-    Part,
     in_threads,
     send_parts,
     send_whole,
     spans,
 )
+from dvid_es.http.direct import send_made
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
 from dvid_es.http.wire import parse_point
 from dvid_es.projections import regions
@@ -32,11 +31,8 @@ from dvid_es.projections import regions
 DECODED_BLOCKS = 8
 """Blocks of one part of a stream in another form than the stored one."""
 
-PART_BYTES = 2 << 20
-"""Stored bytes of one part of a stream: fewer make the way from thread to thread longer than the work."""
-
-FIRST_PART_BYTES = PART_BYTES // 4
-"""Of the first parts, so that something is on its way soon."""
+PART_BYTES = 1 << 20
+"""Stored bytes of one part of a stream: they stay in the cache of a core."""
 
 AT_ONCE_BLOCKS = 8
 """Boxes of up to so many blocks are looked up on the event loop."""
@@ -49,11 +45,12 @@ def _mapping(request: NodeRequest, supervoxels: bool) -> Any:
     return reads_voxels.mapping_for(request.txn, request.instance.id, request.view, supervoxels)
 
 
-def _found(request: NodeRequest, coords: Any, found: Any, supervoxels: bool) -> BlockSet:
+def _found(request: NodeRequest, coords: Any, rows: Any, supervoxels: bool) -> BlockSet:
     """Return the blocks of a read, after which its transaction may end."""
     mapping = _mapping(request, supervoxels)
     shape = block_shape(request.instance)
-    chosen = BlockSet(request.stream.packs, mapping, shape, coords, found)
+    chosen = BlockSet(request.stream.packs, mapping, shape, coords, rows)
+    chosen.measure()
     if not request.view.linear:
         chosen.settle()
     return chosen
@@ -80,11 +77,11 @@ def find_box(
     """
     txn = request.txn
     covering = box.blocks(block_shape(request.instance))
-    coords, found = blocks.find_box(txn, request.instance.id, scale, covering, request.view)
+    coords, rows = blocks.find_box(txn, request.instance.id, scale, covering, request.view)
     if roi:
         inside = regions.find(txn, roi, request.version_id).mask(box).holds(coords)
-        coords, found = coords[inside], list(compress(found, inside.tolist()))
-    return _found(request, coords, found, supervoxels)
+        coords, rows = coords[inside], list(compress(rows, inside.tolist()))
+    return _found(request, coords, rows, supervoxels)
 
 
 async def _find(request: NodeRequest, scale: int, box: Box, roi: str = "") -> BlockSet:
@@ -97,10 +94,8 @@ async def _find(request: NodeRequest, scale: int, box: Box, roi: str = "") -> Bl
 
 
 def _find_list(request: NodeRequest, scale: int, coords: Any) -> BlockSet:
-    found = blocks.find_list(request.txn, request.instance.id, scale, coords, request.view)
-    there = [place for place, block in enumerate(found) if block is not None]
-    chosen = [found[place] for place in there]
-    return _found(request, coords[there], chosen, _svs(request))
+    rows = blocks.find_rows(request.txn, request.instance.id, scale, coords, request.view)
+    return _found(request, *blocks.present(coords, rows), _svs(request))
 
 
 # -- raw -------------------------------------------------------------------------------------
@@ -192,14 +187,16 @@ async def get_specific_blocks(request: NodeRequest) -> Any:
 async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
     request.finish()
     if compression == "blocks":
-        if found.stored_bytes <= FIRST_PART_BYTES:
+        if found.stored_bytes <= PART_BYTES // 2:
             quick = len(found) <= AT_ONCE_BLOCKS
             body = found.gzip_stream() if quick else await request.in_thread(found.gzip_stream)
             return await send_whole(request, body)
-        # One part ahead is enough: most of the time goes into sending.
         length = found.gzip_length
-        async with request.memory(min(found.stored_bytes, 2 * PART_BYTES)):
-            return await send_parts(request, _gzip_parts(found), length=length, ahead_max=1)
+        cut = found.parts(PART_BYTES)
+        if length is None or request.method == "HEAD":
+            made = (partial(part.pieces, compression) for part in cut)
+            return await send_parts(request, made, length=length)
+        return await send_made(request, (part.gzip_stream() for part in cut), length)
     if len(found) <= 1:
         return await send_whole(request, await request.in_thread(found.stream, compression))
     at_once = min(len(found), DECODED_BLOCKS * (AHEAD + 1))
@@ -207,17 +204,6 @@ async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) 
     parts = (partial(found.part(*span).pieces, compression) for span in spans_of)
     async with request.memory(8 * at_once * math.prod(found.shape_zyx)):
         return await send_parts(request, parts)
-
-
-def _gzip_parts(found: BlockSet) -> Iterator[Part]:
-    """Cut a stream of stored blocks into parts of a good size."""
-    start, size, limit = 0, 0, FIRST_PART_BYTES
-    for place, length in enumerate(found.stored_lengths):
-        size += length
-        if size >= limit or place == len(found) - 1:
-            yield partial(found.part(start, place + 1).pieces, "blocks")
-            limit = min(PART_BYTES, 2 * limit) if start else limit
-            start, size = place + 1, 0
 
 
 async def post_blocks(request: NodeRequest) -> Any:

@@ -4,7 +4,7 @@ Labels are mapped in the label tables of blocks, never voxel by voxel.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.codecs import labelblock, labellz4, neuroglancer, storedblock
+from dvid_es.codecs import crc32c, labelblock, labellz4, neuroglancer, storedblock
 from dvid_es.codecs.compression import gzip_compress, lz4_block_compress
 from dvid_es.datatypes.labelmap.mapping.lookup import Mapping
 from dvid_es.datatypes.labelmap.voxels import blocks
@@ -20,7 +20,9 @@ from dvid_es.datatypes.labelmap.voxels.blockcache import CACHE
 from dvid_es.events import Bulk
 from dvid_es.geometry import Box, Triple
 from dvid_es.ids import PackRef
+from dvid_es.logs import checksums
 from dvid_es.logs.base import Packs
+from dvid_es.projections.blockrows import Columns, read_columns, unpack_value
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
 
@@ -29,6 +31,9 @@ Labels = NDArray[np.uint64]
 
 _FRAME = struct.Struct("<3iI")
 """In front of each block of a stream: its coordinate, X first, and its length."""
+
+_FEW = 4
+"""For so many blocks or fewer, numpy takes longer to begin than Python to finish."""
 
 
 class FixedMapping:
@@ -53,56 +58,91 @@ class BlockSet:
         mapping: Mapping | FixedMapping | None,
         shape_zyx: Triple,
         coords_zyx: Coords,
-        found: Sequence[Bulk],
+        rows: Sequence[bytes],
     ) -> None:
-        """Keep blocks int32[n, 3] and their places; `mapping` None leaves supervoxels."""
+        """Keep blocks int32[n, 3] and the values of their rows; `mapping` None leaves supervoxels."""
         self._packs = packs
         self._mapping = mapping
         self.shape_zyx = shape_zyx
         self.coords_zyx = coords_zyx
-        self._found = found
+        self._rows = rows
 
     def __len__(self) -> int:
         """Return the number of blocks."""
-        return len(self._found)
+        return len(self._rows)
+
+    @cached_property
+    def _found(self) -> list[Bulk]:
+        """The blocks, or where they lie."""
+        return [unpack_value(row) for row in self._rows]
+
+    @cached_property
+    def _columns(self) -> Columns:
+        return read_columns(self._rows)
+
+    def measure(self) -> None:
+        """Read the rows now, in the thread that found them; few are read at once when it matters."""
+        if len(self) > _FEW:
+            self._columns  # noqa: B018 # it is kept
 
     def settle(self) -> None:
         """Look up all bodies now: a mapping below a version merge needs the transaction."""
         if self._mapping is not None:
             supervoxels = np.empty(0, np.uint64)
             for start in range(0, len(self), 256):
-                tables = fetch_batch(self._packs, self._found[start : start + 256]).tables
+                tables = self.part(start, start + 256)._batch().tables
                 supervoxels = np.union1d(supervoxels, tables)
             self._mapping = FixedMapping(supervoxels, self._mapping.map(supervoxels))
 
     def part(self, start: int, stop: int) -> "BlockSet":
         """Return some of the blocks."""
-        found = self._found[start:stop]
-        coords = self.coords_zyx[start:stop]
-        return BlockSet(self._packs, self._mapping, self.shape_zyx, coords, found)
+        rows, coords = self._rows[start:stop], self.coords_zyx[start:stop]
+        part = BlockSet(self._packs, self._mapping, self.shape_zyx, coords, rows)
+        if "_columns" in self.__dict__:
+            part._columns = self._columns.part(start, stop)
+        return part
 
-    @cached_property
-    def stored_lengths(self) -> list[int]:
-        """Bytes of each block as it is stored."""
-        return [block.length if isinstance(block, PackRef) else len(block) for block in self._found]
+    def parts(self, part_bytes: int) -> Iterator["BlockSet"]:
+        """Cut the blocks into parts of about so many stored bytes."""
+        ends = np.cumsum(self._columns.lengths)
+        start = before = 0
+        while start < len(self):
+            stop = min(len(self), int(np.searchsorted(ends, before + part_bytes)) + 1)
+            yield self.part(start, stop)
+            start, before = stop, int(ends[stop - 1])
 
     @property
     def stored_bytes(self) -> int:
         """Bytes of the blocks as they are stored."""
-        return sum(self.stored_lengths)
+        if len(self) <= _FEW:
+            return sum(one.length if isinstance(one, PackRef) else len(one) for one in self._found)
+        return int(self._columns.lengths.sum())
 
     @property
     def gzip_length(self) -> int | None:
         """Bytes of `gzip_stream`; None if they are not known before the blocks are fetched."""
-        if max(self.stored_lengths, default=0) > storedblock.PLAIN_BYTES:
+        columns = self._columns
+        if columns.lengths.max(initial=0) > storedblock.PLAIN_BYTES:
             return None
-        solid = sum(storedblock.is_solid(b) for b in self._found if not isinstance(b, PackRef))
+        inline = columns.starts[~columns.packed] + 1
+        solid = storedblock.count_solid(columns.data, inline)
         return storedblock.gzip_stream_length(self.stored_bytes, len(self), solid)
 
     def gzip_stream(self) -> bytes:
         """Return DVID's stream of gzipped label blocks."""
-        batch = fetch_batch(self._packs, self._found)
+        batch = self._batch()
         return batch.gzip_stream(self._mapped(batch), self.coords_zyx[:, ::-1])
+
+    def _batch(self) -> storedblock.StoredBatch:
+        """Return the blocks as they are stored; packs verify what they give."""
+        if len(self) <= _FEW:
+            return storedblock.StoredBatch.of(fetch(self._packs, self._found))
+        columns = self._columns
+        find_damage = crc32c.first_damaged if crc32c.FAST else checksums.first_damaged
+        data, packed = self._packs.get_joined(columns.places_packed(), find_damage)
+        starts = columns.starts + (len(data) + 1)
+        starts[columns.packed] = packed
+        return storedblock.StoredBatch(data, starts, columns.lengths, columns.data, verified=True)
 
     def _mapped(self, batch: storedblock.StoredBatch) -> Labels:
         """Return the tables of all blocks behind each other, mapped."""
@@ -215,20 +255,6 @@ class Loaded(NamedTuple):
         return labellz4.compress(
             self.blocks, self.tables, self.table_starts, starts, box.start_zyx, box.shape_zyx
         )
-
-
-def fetch_batch(packs: Packs, found: Sequence[Bulk]) -> storedblock.StoredBatch:
-    """Return stored blocks from rows and packs as a batch; packs verify what they give."""
-    refs = [block for block in found if isinstance(block, PackRef)]
-    data, starts = packs.get_joined(refs)
-    if len(refs) == len(found):
-        lengths = [ref.length for ref in refs]
-        return storedblock.StoredBatch(data, starts, lengths, verified=True)
-    inline = [block for block in found if not isinstance(block, PackRef)]
-    packed, own = iter(starts), accumulate(map(len, inline), initial=len(data))
-    places = [next(packed if isinstance(block, PackRef) else own) for block in found]
-    lengths = [block.length if isinstance(block, PackRef) else len(block) for block in found]
-    return storedblock.StoredBatch(data, places, lengths, b"".join(inline), verified=True)
 
 
 def fetch(packs: Packs, found: Sequence[Bulk]) -> list[bytes]:
