@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from dvid_es.http.node import OCTETS, PIECE_BYTES, NodeRequest, octets
@@ -109,7 +109,6 @@ async def send_parts(
     headers: dict[str, str] | None = None,
     length: int | None = None,
     joiner: Joiner | None = None,
-    ahead_max: int = AHEAD,
 ) -> None:
     """Send an answer of many parts, `length` bytes in all if that is known.
 
@@ -117,15 +116,15 @@ async def send_parts(
     is an ordinary one; later the connection is cut, so that nobody takes half for the whole.
     """
     waiting = iter(() if request.method == "HEAD" else parts)
-    ahead: deque[Awaitable[Any]] = deque()
+    ahead: deque[asyncio.Future[Any]] = deque()
     joiner = joiner or Plain()
 
     def start() -> None:
         part = next(waiting, None)
         if part is not None:
-            ahead.append(asyncio.ensure_future(request.in_thread(part)))
+            ahead.append(request.begin(part))
 
-    for _ in range(ahead_max):
+    for _ in range(AHEAD):
         start()
     part = await ahead.popleft() if ahead else ()
     pieces = joiner.add(part)
@@ -159,7 +158,7 @@ async def send_parts(
         request.raw.transport.abort()  # type: ignore[attr-defined]
     finally:
         for task in ahead:
-            task.cancel()  # type: ignore[attr-defined]
+            task.cancel()
 
 
 async def _send_piece(response: Any, piece: Buffer) -> None:
