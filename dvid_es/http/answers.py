@@ -109,6 +109,7 @@ async def send_parts(
     headers: dict[str, str] | None = None,
     length: int | None = None,
     joiner: Joiner | None = None,
+    ahead_max: int = AHEAD,
 ) -> None:
     """Send an answer of many parts, `length` bytes in all if that is known.
 
@@ -124,7 +125,7 @@ async def send_parts(
         if part is not None:
             ahead.append(request.begin(part))
 
-    for _ in range(AHEAD):
+    for _ in range(ahead_max):
         start()
     part = await ahead.popleft() if ahead else ()
     pieces = joiner.add(part)
