@@ -175,36 +175,50 @@ class Server:
             )
         )
 
-    def answer_quickly(self, head: Head) -> HTTPResponse | None:
-        """Answer a small read at once; None if it must go the long way, and nothing has happened."""
+    def _begin_quickly(
+        self, head: Head, kind: str
+    ) -> tuple[NodeRequest, HTTPResponse | Handler] | None:
+        """Return a request, and its answer or its handler of this kind; None for the long way.
+
+        Whatever is raised is for the long way, too: it comes to it again, and says what it is.
+        """
         if self.engine.activity is not None:
             return None  # the long way tells of it
         path, _, query = head.target.partition("?")
         parts = path.split("/", 6)
-        if (parts[5] if len(parts) > 5 else path[1:]) not in self._quick_words["quick"]:
+        if (parts[5] if len(parts) > 5 else path[1:]) not in self._quick_words[kind]:
             return None
         request = NodeRequest(self, head, head.method, path)
+        if query:
+            request.args = parse_query(query)
+            if "min_seq" in request.args or "throttle" in request.args:
+                return None
+        request.path = decode_path(path)
+        response = self._at_once(request, path, query)
+        if response is not None:
+            return request, response
+        handler = self._find(request)
+        return (request, handler) if getattr(handler, kind, False) else None
+
+    def answer_quickly(self, head: Head) -> HTTPResponse | None:
+        """Answer a small read at once; None if it must go the long way, and nothing has happened."""
+        request = None
         try:
-            if query:
-                request.args = parse_query(query)
-                if "min_seq" in request.args or "throttle" in request.args:
-                    return None
-            request.path = decode_path(path)
-            response = self._at_once(request, path, query)
-            if response is None:
-                handler = self._find(request)
-                if not getattr(handler, "quick", False):
-                    return None
-                response = handler(request)
-                if not isinstance(response, HTTPResponse):
-                    response.close()  # a coroutine: the long way makes another one
-                    return None
+            begun = self._begin_quickly(head, "quick")
+            if begun is None:
+                return None
+            request, found = begun
+            response = found if isinstance(found, HTTPResponse) else found(request)
+            if not isinstance(response, HTTPResponse):
+                response.close()  # a coroutine: the long way makes another one
+                return None
             if not has_message_body(response.status):
                 return None
         except Exception:
-            return None  # the long way comes to it again, and says what it is
+            return None
         finally:
-            request.finish()
+            if request is not None:
+                request.finish()
         self.monitor.gets += 1
         self.monitor.bytes_out += len(response.body or b"")
         response.headers.update(request.common_headers())
@@ -212,28 +226,17 @@ class Server:
 
     def write_quickly(self, head: Head) -> Coroutine[Any, Any, HTTPResponse | None] | None:
         """Return the answer of a small write to come; None if it must go the long way."""
-        if self.engine.activity is not None or self.block_list is not NOBODY:
-            return None
-        path, _, query = head.target.partition("?")
-        parts = path.split("/", 6)
-        if len(parts) < 6 or parts[5] not in self._quick_words["quick_write"] or "//" in path:
-            return None
-        request = NodeRequest(self, head, head.method, path)
         try:
-            if query:
-                request.args = parse_query(query)
-                if "min_seq" in request.args or "throttle" in request.args:
-                    return None
-            request.path = decode_path(path)
-            if self._at_once(request, path, query) is not None:
-                return None
-            handler = self._find(request)
+            begun = self._begin_quickly(head, "quick_write")
         except Exception:
-            return None  # the long way comes to it again, and says what it is
-        if not getattr(handler, "quick_write", False):
+            return None
+        if begun is None:
+            return None
+        request, handler = begun
+        if isinstance(handler, HTTPResponse):
             return None
         request.body = head.body
-        return self._counted(request, path, _called(handler, request))
+        return self._counted(request, request.path, _called(handler, request))
 
     def _at_once(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
         """Answer what needs no handler: paths to clean, blocked clients, OPTIONS."""
