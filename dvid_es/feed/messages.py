@@ -20,8 +20,16 @@ LABELS_BYTES_MAX = 1 << 20
 Coords = NDArray[np.int32]
 Fetch = Callable[[Bulk], bytes]
 
-Place = Callable[[Any], tuple[Bulk, int]]
-"""Returns the blocks that an event writes, int32[n, 3] ZYX little endian, and their scale."""
+
+class Spans(NamedTuple):
+    """Blocks of full resolution that an event writes, as spans along X."""
+
+    spans: Bulk
+    """int32[n, 4], little endian: z, y, first and last x."""
+
+
+Place = Callable[[Any], tuple[Bulk, int] | Spans]
+"""Returns the blocks that an event writes, int32[n, 3] ZYX little endian, and their scale; or spans."""
 
 
 class Declared(NamedTuple):
@@ -153,8 +161,14 @@ def _boxes(record: Record, repo: Repo, declared: Declared, fetch: Fetch) -> Coor
     instance = repo.instances.get(record.header.instance)
     if place is None or instance is None:
         return None
-    bulk, scale = place(record.event)
-    first = np.frombuffer(fetch(bulk), "<i4").reshape(-1, 3)[:, ::-1].astype(np.int64)
+    found, scale = place(record.event), 0
+    if isinstance(found, Spans):
+        z, y, x0, x1 = np.frombuffer(fetch(found.spans), "<i4").reshape(-1, 4).T.astype(np.int64)
+        first, last = np.stack([x0, y, z], axis=1), np.stack([x1, y, z], axis=1)
+    else:
+        bulk, scale = found
+        first = np.frombuffer(fetch(bulk), "<i4").reshape(-1, 3)[:, ::-1].astype(np.int64)
+        last = first
     # Points are placed by types without blocks of their own: each is a block of one voxel.
     size = np.array(instance.settings.get("BlockSize", (1, 1, 1)), np.int64) << scale
-    return np.stack([first * size, (first + 1) * size], axis=1).clip(-(1 << 31), (1 << 31) - 1)
+    return np.stack([first * size, (last + 1) * size], axis=1).clip(-(1 << 31), (1 << 31) - 1)

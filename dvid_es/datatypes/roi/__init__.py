@@ -5,9 +5,11 @@ from importlib.resources import files
 from typing import Any
 
 from dvid_es.datatypes.roi.endpoints import ENDPOINTS, READS
+from dvid_es.datatypes.roi.events import SpansReplaced
 from dvid_es.datatypes.roi.fold import FOLDS
 from dvid_es.datatypes.roi.tables import TABLES
 from dvid_es.errors import InvalidRequest
+from dvid_es.feed.messages import Spans
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
 from dvid_es.http.wire import parse_point
@@ -56,6 +58,7 @@ ROI = Datatype(
     conflicts=_agreed,
     resolve=_agreed,
     tables=TABLES,
+    placed={SpansReplaced: lambda event: Spans(event.spans)},
     help=files(__name__).joinpath("HELP.txt").read_text("utf-8"),
     projections={regions.SPANS: "regions of interest"},
 )

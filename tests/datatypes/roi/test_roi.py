@@ -285,6 +285,25 @@ def test_a_dry_run_writes_nothing_and_a_repeated_key_writes_once(live: Live) -> 
     assert live.ok("GET", f"{node}/roi", at=at).json() == [[1, 1, 1, 1]]
 
 
+def test_followers_hear_of_regions_in_a_box(live: Live) -> None:
+    root, node = made(live)
+    many = [[z, 5, -3, 90] for z in range(200, 300)]  # in packs
+    wrote = [
+        int(live.ok("POST", f"{node}/roi", json_body=spans).headers["x-dvid-es-seq"])
+        for spans in ([[1, 1, -2, 3]], many, [])
+    ]
+    # Blocks are 8 x 4 x 2 voxels.
+    for box, expected in {
+        "-16,4,2,-15,5,3": wrote[:1], "31,7,3,32,8,4": wrote[:1], "32,4,2,33,5,3": [],
+        "-17,4,2,-16,5,3": [], "0,8,2,99,9,4": [], "727,20,598,728,21,599": wrote[1:2],
+        "-999,-999,-999,999,999,999": wrote[:2],
+    }.items():  # fmt: skip
+        lines = live.ok(
+            "GET", f"/api/repo/{root}/events?box={box}", headers={"Accept": "application/x-ndjson"}
+        ).body.splitlines()
+        assert [json.loads(line)["sequence"] for line in lines if line] == expected, box
+
+
 def test_a_region_survives_a_restart(run_server: Any, settings: Settings) -> None:
     with run_server(settings) as live:
         root, node = made(live)
