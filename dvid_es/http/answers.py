@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvid_es.http.node import OCTETS, PIECE_BYTES, NodeRequest, octets
 
@@ -21,6 +25,30 @@ class Lent(NamedTuple):
 
     data: memoryview
     give_back: Callable[[], None]
+
+
+class Buffers:
+    """Memory of parts to use again: fresh memory costs more than decoding into it."""
+
+    def __init__(self, size: int, kept_max: int) -> None:
+        """Keep up to `kept_max` buffers of `size` bytes."""
+        self._size = size
+        self._kept: list[NDArray[np.uint8]] = []
+        self._kept_max = kept_max
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> NDArray[np.uint8]:
+        """Return at least `size` bytes, which may hold anything."""
+        with self._lock:
+            if self._kept and size <= self._size:
+                return self._kept.pop()
+        return np.empty(max(size, self._size), np.uint8)
+
+    def give(self, buffer: NDArray[Any]) -> None:
+        """Take back what nobody looks at any more."""
+        with self._lock:
+            if buffer.nbytes == self._size and len(self._kept) < self._kept_max:
+                self._kept.append(buffer.view(np.uint8))
 
 
 FIRST_BYTES = 4096

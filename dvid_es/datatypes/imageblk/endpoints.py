@@ -230,6 +230,8 @@ async def get_blocks(request: NodeRequest) -> Any:
     found = await request.in_thread(parse.find_blocks, request, box)
     request.finish()
     row = BlockRow(found, x, span)
+    if row.length <= PIECE_BYTES:
+        return octets(await request.in_thread(row.whole))
     async with request.memory(min(row.length, (AHEAD + 1) * TASK_BYTES)):
         return await send_parts(request, row.parts(), length=row.length)
 

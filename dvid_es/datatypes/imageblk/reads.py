@@ -73,10 +73,13 @@ class Found:
         for block in self.stored():
             yield voxelblock.decode(block, form, size).view(dtype).reshape(shape)
 
-    def read(self, box: Box) -> Voxels:
-        """Return a box of voxels [Z, Y, X]; what is not stored is 0."""
+    def read(self, box: Box, out: Voxels | None = None) -> Voxels:
+        """Return a box of voxels [Z, Y, X], in `out` if given; what is not stored is 0."""
         whole = len(self) == box.blocks(self.layout.shape_zyx).volume
-        out = (np.empty if whole else np.zeros)(box.shape_zyx, self.layout.dtype)
+        if out is None:
+            out = (np.empty if whole else np.zeros)(box.shape_zyx, self.layout.dtype)
+        elif not whole:
+            out[:] = 0
         self.paste(box, out)
         return out
 

@@ -97,6 +97,10 @@ class BlockRow:
             a, b = np.searchsorted(xs, limits).tolist()
             yield partial(_filled, self._found.part(a, b), limits[0], stop - start)
 
+    def whole(self) -> bytes:
+        """Return all of it."""
+        return b"".join(piece for part in self.parts() for piece in part())
+
 
 def _filled(found: Found, first_x: int, span: int) -> tuple[memoryview]:
     out = np.full((span, *found.layout.shape_zyx), found.layout.background, found.layout.dtype)

@@ -10,7 +10,7 @@ from dvid_es.codecs.images import Format
 from dvid_es.datatypes.imageblk.pixels import in_format, pixels_of
 from dvid_es.datatypes.imageblk.reads import Found
 from dvid_es.geometry import Box
-from dvid_es.http.answers import AHEAD, Part
+from dvid_es.http.answers import AHEAD, Buffers, Lent, Part
 
 SMALL_BYTES = 4 << 20
 """Voxels of up to so many bytes are answered whole."""
@@ -21,6 +21,8 @@ and decoded once."""
 
 LARGE_SLAB_BYTES = 32 << 20
 """Of slabs from this size on, one is made ahead and not two."""
+
+_BUFFERS = Buffers(16 << 20, kept_max=4)
 
 
 class VolumeAnswer:
@@ -56,7 +58,7 @@ class VolumeAnswer:
 
     def whole(self) -> memoryview:
         """Return the body."""
-        return _slab(self._found, self._box)[0]
+        return memoryview(self._found.read(self._box).reshape(-1).view(np.uint8))
 
     def parts(self) -> Iterator[Part]:
         """Return what makes the body part by part."""
@@ -65,8 +67,13 @@ class VolumeAnswer:
                 yield partial(_slab, found, box)
 
 
-def _slab(found: Found, box: Box) -> tuple[memoryview]:
-    return (memoryview(found.read(box).reshape(-1).view(np.uint8)),)
+def _slab(found: Found, box: Box) -> Lent:
+    dtype = found.layout.dtype
+    size = dtype.itemsize * box.volume
+    buffer = _BUFFERS.take(size)
+    voxels = buffer[:size]
+    found.read(box, voxels.view(dtype).reshape(box.shape_zyx))
+    return Lent(memoryview(voxels), partial(_BUFFERS.give, buffer))
 
 
 def _slabs(box: Box, voxel_bytes: int) -> Iterator[Box]:

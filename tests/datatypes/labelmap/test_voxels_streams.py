@@ -10,6 +10,7 @@ from dvid_es.codecs import storedblock
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from dvid_es.datatypes.labelmap.voxels import reads, volumes
 from dvid_es.datatypes.labelmap.voxels.blockcache import BlockCache
+from dvid_es.http.answers import Buffers
 from tests.datatypes.labelmap import voxel_oracle as oracle
 
 
@@ -47,13 +48,13 @@ def test_an_answer_in_lent_memory_is_whole_and_the_memory_is_used_again(live, no
     monkeypatch.setattr(volumes, "SLAB_BYTES", 8 * 256 * 64 * 3)
     returned = threading.Condition()
 
-    class Noted(volumes._Buffers):
+    class Noted(Buffers):
         def give(self, buffer):
             with returned:
                 super().give(buffer)
                 returned.notify_all()
 
-    buffers = Noted(kept_max=2)
+    buffers = Noted(8 * 256 * 64 * 3, kept_max=2)
     monkeypatch.setattr(volumes, "_BUFFERS", buffers)
     path = f"{node}/raw/0_1_2/256_64_64/0_0_0?supervoxels=true"
     one = live.ok("GET", f"{path}&compression=lz4").body
@@ -75,7 +76,7 @@ def test_large_segmentations_made_of_slabs_are_those_of_the_whole(
     whole = live.ok("GET", path).body
     monkeypatch.setattr(volumes, "SMALL_BYTES", 0)
     monkeypatch.setattr(volumes, "SLAB_BYTES", 8 * 200 * 40 * 17)
-    monkeypatch.setattr(volumes, "_BUFFERS", volumes._Buffers(kept_max=2))
+    monkeypatch.setattr(volumes, "_BUFFERS", Buffers(8 * 200 * 40 * 17, kept_max=2))
     slabs = live.ok("GET", path).body
     if compression == "googlegzip":
         whole, slabs = gzip.decompress(whole), gzip.decompress(slabs)

@@ -21,7 +21,7 @@ from dvid_es.codecs.spliced import (
 )
 from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, Loaded, compressed, segmented
 from dvid_es.geometry import Box
-from dvid_es.http.answers import AHEAD, Buffer, Joiner, Lent, Part, Plain
+from dvid_es.http.answers import AHEAD, Buffer, Buffers, Joiner, Lent, Part, Plain
 
 SMALL_BYTES = 4 << 20
 """Voxels of up to so many bytes are answered whole."""
@@ -36,27 +36,7 @@ SLAB_BYTES = 8 << 20
 """Voxels of one slab of a large answer: they stay in the cache of a core."""
 
 
-class _Buffers:
-    """Voxel buffers to use again: fresh memory costs more than decoding into it."""
-
-    def __init__(self, kept_max: int) -> None:
-        self._kept: list[NDArray[np.uint64]] = []
-        self._kept_max = kept_max
-        self._lock = threading.Lock()
-
-    def take(self, voxels: int) -> NDArray[np.uint64]:
-        with self._lock:
-            if self._kept and voxels * 8 <= SLAB_BYTES:
-                return self._kept.pop()
-        return np.empty(max(voxels, SLAB_BYTES // 8), np.uint64)
-
-    def give(self, buffer: NDArray[np.uint64]) -> None:
-        with self._lock:
-            if buffer.nbytes == SLAB_BYTES and len(self._kept) < self._kept_max:
-                self._kept.append(buffer)
-
-
-_BUFFERS = _Buffers(kept_max=8)
+_BUFFERS = Buffers(SLAB_BYTES, kept_max=8)
 
 
 class VolumeAnswer:
@@ -108,7 +88,7 @@ class VolumeAnswer:
             return segmented(neuroglancer.encode_block(block), self._compression)
         if not self._compression:
             return memoryview(loaded.read(self._box).reshape(-1).view(np.uint8))
-        buffer = _BUFFERS.take(self._box.volume)
+        buffer = _BUFFERS.take(8 * self._box.volume).view(np.uint64)
         out = buffer[: self._box.volume].reshape(self._box.shape_zyx)
         result = compressed(loaded.read(self._box, out), self._compression)
         _BUFFERS.give(buffer)
@@ -193,7 +173,7 @@ class _Row:
 
 def _decoded(row: _Row, box: Box) -> tuple[NDArray[np.uint64], memoryview]:
     """Return the voxels of a slab as bytes, and the buffer that they are in."""
-    buffer = _BUFFERS.take(box.volume)
+    buffer = _BUFFERS.take(8 * box.volume).view(np.uint64)
     voxels = buffer[: box.volume]
     row.load().read(box, voxels.reshape(box.shape_zyx))
     return buffer, memoryview(voxels.view(np.uint8))
