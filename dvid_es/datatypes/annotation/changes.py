@@ -7,7 +7,6 @@ from dvid_es.datatypes.annotation.elements import (
     points_to,
     read_element,
     tags_of,
-    targets_of,
     text_of,
 )
 from dvid_es.datatypes.annotation.rows import Stored
@@ -115,10 +114,9 @@ class Changes:
         for tag in tags_of(text):
             self.tag(tag, point, TOMBSTONE)
 
-    def link(self, of: bytes, to: bytes) -> None:
-        """Note that a block has relationships to elements of another one."""
-        if of != to:
-            self._hints.add(rows.link_prefix(self.instance, to) + of)
+    def link(self, block: bytes, point: bytes) -> None:
+        """Note that a block has relationships to a place in another one."""
+        self._hints.add(rows.link_prefix(self.instance, point) + block)
 
     def alias(self, svs: Labels, version: int) -> None:
         """Note which supervoxels are mapped to bodies that do not have them.
@@ -131,18 +129,23 @@ class Changes:
         for body, sv in found.mapped(svs) if found is not None else ():
             self._hints.add(rows.alias_prefix(self.instance, body) + sv.to_bytes(8, "big"))
 
-    def linked(self, block: bytes) -> list[Triple]:
-        """Return the blocks that have, or had, relationships to elements of a block, and itself."""
-        prefix = rows.link_prefix(self.instance, block)
-        found = {rows.point_of(block)}
-        found |= {
-            rows.point_of(key, len(prefix))
-            for key, _ in self.txn.scan(prefix, prefix + b"\xff" * 13)
-        }
-        return sorted(found)
+    def linked(self, point: bytes) -> list[Triple]:
+        """Return the blocks that have, or had, relationships to a place, besides that of the place."""
+        prefix = rows.link_prefix(self.instance, point)
+        found = self.txn.scan(prefix, prefix + b"\xff" * 13)
+        return [rows.point_of(key, len(prefix)) for key, _ in found]
 
-    def redirect(self, blocks: Iterable[Triple], source: Triple, target: Triple | None) -> None:
-        """Have relationships to a place lead to another one, or drop them; places are XYZ."""
+    def redirect(
+        self, blocks: Iterable[Triple], source: Triple, target: Triple | None
+    ) -> list[Triple]:
+        """Have relationships to a place lead to another one, or drop them; return blocks that had some.
+
+        Args:
+            blocks: where to look, ZYX.
+            source: XYZ.
+            target: XYZ; None to drop them.
+        """
+        found: list[Triple] = []
         for block_zyx in blocks:
             block = self.block(block_zyx)
             for key, stored in list(block.elements.items()):
@@ -157,6 +160,9 @@ class Changes:
                         rel.To = target if rel.To == source else rel.To
                 text, cut = text_of(element)
                 block.put(key, Stored(stored.order, cut, text))
+                if found[-1:] != [block_zyx]:
+                    found.append(block_zyx)
+        return found
 
     def leave_out_known(self) -> None:
         """Leave out rows that say what is there already."""
@@ -230,12 +236,3 @@ def flags_of(txn: ReadTxn, key: bytes, view: View) -> int:
     except VersionConflict:
         return rows.LISTED
     return value[0] if value else 0
-
-
-def links_of(text: bytes, own: bytes, block_shape: Triple) -> Iterator[bytes]:
-    """Iterate over the blocks that relationships of an element lead to, other than its own."""
-    for x, y, z in targets_of(text):
-        depth, height, width = block_shape
-        other = rows.point_bytes((z // depth, y // height, x // width))
-        if other != own:
-            yield other

@@ -71,7 +71,7 @@ _decode_part = msgspec.json.Decoder(_Part).decode
 _ESCAPED = tuple(
     (text.encode(), f"\\u{ord(text):04x}".encode()) for text in ("<", ">", "&", "\u2028", "\u2029")
 )
-_RELS = b',"Rels":'
+RELS = b',"Rels":'
 _NULLS = (
     (b',"Tags":null,', b',"Tags":[],'),
     (b',"Prop":null,', b',"Prop":{},'),
@@ -88,7 +88,7 @@ def text_of(element: Element) -> tuple[bytes, int]:
     if any(plain in text for plain, _ in _ESCAPED):
         for plain, escaped in _ESCAPED:
             text = text.replace(plain, escaped)
-    return text, len(text) - rels - len(_RELS) - 1
+    return text, len(text) - rels - len(RELS) - 1
 
 
 def without_nulls(text: bytes, cut: int) -> tuple[bytes, int]:

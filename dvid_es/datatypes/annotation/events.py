@@ -20,7 +20,7 @@ class ElementsPut(Event, frozen=True, kw_only=True):
     """u64[n]: what voxels hold at these places; 0 for nothing, or without labels to follow."""
 
     links: Bulk
-    """int32[m, 2, 3] ZYX: pairs of different blocks, one with relationships to elements of the other."""
+    """int32[m, 2, 3] ZYX: blocks, and places in other blocks that their elements have relationships to."""
 
     version: int
     """Ordinal of the version whose bodies are meant: the one addressed, also of unversioned annotations."""

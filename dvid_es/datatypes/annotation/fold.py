@@ -9,7 +9,6 @@ from dvid_es.datatypes.annotation import rows
 from dvid_es.datatypes.annotation.changes import (
     Changes,
     flags_of,
-    links_of,
     note_lists,
     read_known,
     wanted_lists,
@@ -63,8 +62,9 @@ def _keep_posted(txn: WriteTxn, event: ElementsPut | BlocksReplaced) -> None:
 
 def _put_links(changes: Changes, txn: WriteTxn, links: Bulk) -> None:
     pairs = coords_of(txn, links).reshape(-1, 2, 3)
-    for of, to in pairs.tolist():
-        changes.link(rows.point_bytes(of), rows.point_bytes(to))
+    names = big_endian(pairs.reshape(-1, 3)).tobytes()
+    for at in range(0, len(names), 24):
+        changes.link(names[at : at + 12], names[at + 12 : at + 24])
 
 
 # -- single elements ----------------------------------------------------------------------------
@@ -144,8 +144,7 @@ def fold_element_deleted(txn: WriteTxn, record: Record) -> None:
     key, stored = block.at(point)[0]
     block.drop(key)
     z, y, x = event.point
-    near = set(changes.linked(rows.point_bytes(block_zyx)))
-    near |= {block_of(to[::-1], event.block) for to in texts.targets_of(stored.text)}
+    near = {block_zyx, *changes.linked(point)}
     changes.redirect(sorted(near), (x, y, z), None)
     changes.untag(stored.text, point)
     changes.label(event.supervoxel, point, TOMBSTONE)
@@ -186,7 +185,7 @@ def fold_element_moved(txn: WriteTxn, record: Record) -> None:
     new.put(new_key, Stored(order, cut, text))
     if changes.flags(to_zyx) != rows.LISTED:
         changes.exists(to_zyx)
-    _move_relationships(changes, event, element, {from_zyx, to_zyx})
+    _move_relationships(changes, event, element)
     plain = new.elements[new_key].plain
     for tag in texts.tags_of(plain):
         changes.tag(tag, target, plain)
@@ -197,25 +196,19 @@ def fold_element_moved(txn: WriteTxn, record: Record) -> None:
     changes.write()
 
 
-def _move_relationships(
-    changes: Changes, event: ElementMoved, element: texts.Element, own: set[Triple]
-) -> None:
-    """Have relationships follow a moved element, and note which blocks are linked now."""
-    shape = event.block
-    before = rows.point_bytes(block_of(event.source, shape))
-    after = rows.point_bytes(block_of(event.target, shape))
-    near = own | set(changes.linked(before))
-    near |= {block_of(rel.To[::-1], shape) for rel in element.Rels or ()}
+def _move_relationships(changes: Changes, event: ElementMoved, element: texts.Element) -> None:
+    """Have relationships follow a moved element, and note which ones lead where now."""
+    source, target = rows.point_bytes(event.source), rows.point_bytes(event.target)
+    from_zyx, to_zyx = block_of(event.source, event.block), block_of(event.target, event.block)
+    near = {from_zyx, to_zyx, *changes.linked(source)}
     (z, y, x), (z1, y1, x1) = event.source, event.target
-    changes.redirect(sorted(near), (x, y, z), (x1, y1, z1))
-    for block_zyx in near:
-        block = changes.block(block_zyx)
-        name = rows.point_bytes(block_zyx)
-        if any(texts.points_to(one.text, (x1, y1, z1)) for one in block.elements.values()):
-            changes.link(name, after)
-    for stored in changes.block(block_of(event.target, shape)).at(rows.point_bytes(event.target)):
-        for other in links_of(stored[1].text, after, shape):
-            changes.link(after, other)
+    for block_zyx in changes.redirect(sorted(near), (x, y, z), (x1, y1, z1)):
+        if block_zyx != to_zyx:
+            changes.link(rows.point_bytes(block_zyx), target)
+    for rel in element.Rels or ():
+        other = rel.To[::-1]
+        if block_of(other, event.block) != to_zyx:
+            changes.link(rows.point_bytes(to_zyx), rows.point_bytes(other))
 
 
 # -- blocks and lists ---------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def distinct(found: Sequence[Element]) -> list[Element]:
 def links_between(
     found: Sequence[Element], shape: Triple, blocks_zyx: NDArray[np.int32] | None = None
 ) -> NDArray[np.int32]:
-    """Return int32[m, 2, 3]: pairs of a block with elements and another that these are related to.
+    """Return int32[m, 2, 3]: blocks with elements, and places in others that these are related to.
 
     Args:
         found: the elements.
@@ -75,9 +75,10 @@ def links_between(
         points = np.array([element.Pos for element in found], np.int64)[:, ::-1]
         blocks_zyx = (points // sides).astype(np.int32)
     counts = [len(element.Rels or ()) for element in found]
-    to = (np.array(targets, np.int64)[:, ::-1] // sides).astype(np.int32)
-    pairs = np.stack([np.repeat(blocks_zyx, counts, axis=0), to], axis=1)
-    pairs = pairs[(pairs[:, 0] != pairs[:, 1]).any(axis=1)]
+    places = np.array(targets, np.int64)[:, ::-1]
+    own = np.repeat(blocks_zyx, counts, axis=0)
+    away = (own != places // sides).any(axis=1)
+    pairs = np.stack([own[away], places[away].astype(np.int32)], axis=1)
     return np.unique(pairs.reshape(-1, 6), axis=0).reshape(-1, 2, 3)
 
 

@@ -3,15 +3,16 @@
 Source: the reads of datatype/annotation/annotation.go (janelia-flyem/dvid).
 """
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from dvid_es.codecs import gojson
 from dvid_es.datatypes.annotation import rows
 from dvid_es.datatypes.annotation.changes import read_known
-from dvid_es.datatypes.annotation.elements import Element, joined, read_element
+from dvid_es.datatypes.annotation.elements import RELS, joined
 from dvid_es.datatypes.annotation.rows import ELEMENTS, LABELED, Stored
 from dvid_es.datatypes.annotation.source import listed_members
 from dvid_es.geometry import Box, Triple
@@ -19,10 +20,13 @@ from dvid_es.projections import versioned
 from dvid_es.projections.catalog import Instance, instance_key
 from dvid_es.projections.labels import Labels
 from dvid_es.projections.txn import ReadTxn
-from dvid_es.versions import View
+from dvid_es.projections.versioned import SUFFIX_BYTES
+from dvid_es.versions import View, split_suffix
 
-FEW_SUPERVOXELS = 32
-"""Lists of so many are looked up one by one; for more, those without elements are leapt over."""
+LABEL_BYTES = 13
+"""Instance, kind and supervoxel: what the keys of a supervoxel's elements begin with."""
+
+_TO = re.compile(rb'"To":\[((-?[0-9]+),(-?[0-9]+),(-?[0-9]+))\]')
 
 Entry = tuple[bytes, bytes]
 """Place, as keys hold it, and text without relationships."""
@@ -181,22 +185,40 @@ def entries_of_supervoxels(txn: ReadTxn, instance: int, view: View, svs: Labels)
     """Iterate over the elements on some supervoxels, uint64[n] ascending.
 
     The cost follows the supervoxels that have elements, or that are asked for, whichever are fewer.
+    Nothing else may seek in `txn` before the iteration ends.
     """
-    head, at, n = instance_key(instance, LABELED), 0, len(svs)
-    while at < n:
-        prefix = head + int(svs[at]).to_bytes(8, "big")
-        row = txn.seek(prefix)
-        if row is None or not row[0].startswith(head):
-            return
-        if row[0].startswith(prefix):
+    head = instance_key(instance, LABELED)
+    names = svs.astype(">u8").tobytes()
+    wanted = [head + names[at : at + 8] for at in range(0, len(names), 8)]
+    if not view.linear:
+        for prefix in wanted:
             for key, text in versioned.scan(txn, prefix, prefix + b"\xff" * 25, view):
                 yield key[-12:], text
-            at += 1
-        elif n <= FEW_SUPERVOXELS:
-            at += 1
-        else:
-            following = int.from_bytes(row[0][5:13], "big")
-            at = int(np.searchsorted(svs, np.uint64(following)))
+        return
+    seen: dict[bytes, bool] = {}
+    done, place, n = b"", 0, len(wanted)
+    row = txn.seek(wanted[0]) if n else None
+    while row is not None and (key := row[0]).startswith(head):
+        prefix = key[:LABEL_BYTES]
+        if prefix != wanted[place]:
+            # Between two of them: on to the first one that is not before this row.
+            place = bisect_left(wanted, prefix, place)
+            if place == n:
+                return
+            if prefix != wanted[place]:
+                row = txn.seek(wanted[place])
+                continue
+        name, suffix = key[:-SUFFIX_BYTES], key[-SUFFIX_BYTES:]
+        if name != done:
+            visible = seen.get(suffix)
+            if visible is None:
+                version, sequence = split_suffix(suffix)
+                visible = seen[suffix] = sequence <= view.bounds.get(version, -1)
+            if visible:
+                done = name
+                if row[1]:
+                    yield name[-12:], row[1]
+        row = txn.next()
 
 
 class Expander:
@@ -225,26 +247,28 @@ class Expander:
     def verbose(self, entries: Sequence[Entry]) -> Iterator[bytes]:
         """Iterate over the elements of a list with what is known of their partners."""
         found = self.find([rows.point_of(point) for point, _ in entries])
-        elements = [None if one is None else read_element(one.text) for one in found]
-        wanted = {rel.To for element in elements if element for rel in element.Rels or ()}
-        partners = dict(zip(wanted, self.find([to[::-1] for to in wanted]), strict=True))
-        known = {to: b"" if one is None else _partner(one) for to, one in partners.items()}
-        for (_, plain), element in zip(entries, elements, strict=True):
-            rels = [
-                b'{"Rel":"%b","To":[%d,%d,%d]%b}' % (rel.Rel.encode(), *rel.To, known[rel.To])
-                for rel in (element.Rels or () if element else ())
-            ]
-            yield plain[:-1] + b',"Rels":' + joined(rels) + b"}"
+        rels = [b"" if one is None else one.text[one.cut + len(RELS) : -1] for one in found]
+        wanted: dict[bytes, Triple] = {}
+        for text in rels:
+            for match in _TO.finditer(text):
+                name, x, y, z = match.groups()
+                wanted[name] = (int(z), int(y), int(x))
+        partners = zip(wanted, self.find(list(wanted.values())), strict=True)
+        known = {
+            name: b'"To":[' + name + b"]" + (b"" if one is None else _partner(one))
+            for name, one in partners
+        }
+        for (_, plain), text in zip(entries, rels, strict=True):
+            told = _TO.sub(lambda match: known[match[1]], text)
+            yield plain[:-1] + RELS + (b"[]" if told in (b"", b"null") else told) + b"}"
 
 
 def _partner(stored: Stored) -> bytes:
     """Return the fields of a partner, without those that are empty."""
-    partner: Element = read_element(stored.text)
-    fields = b""
-    if partner.Kind != "Unknown":
-        fields += b',"Kind":"%b"' % partner.Kind.encode()
-    if partner.Tags:
-        fields += b',"Tags":' + gojson.dumps(partner.Tags).encode()
-    if partner.Prop:
-        fields += b',"Prop":' + gojson.dumps(partner.Prop, sort_keys=True).encode()
+    fields = stored.text[stored.text.index(b"]") + 1 : stored.cut]
+    for nothing in (b',"Kind":"Unknown"', b',"Prop":{}', b',"Prop":null'):
+        fields = fields.removeprefix(nothing).removesuffix(nothing)
+    for nothing in (b',"Tags":[]', b',"Tags":null'):
+        # Only between the kind and the properties: what looks like it in a text has a backslash.
+        fields = fields.replace(nothing, b"", 1)
     return fields

@@ -27,7 +27,7 @@ TAGGED = 118
 """Elements by tag."""
 
 LINKS = 119
-"""Blocks with elements that have relationships to elements of another block."""
+"""Blocks with elements that have relationships to a place in another block."""
 
 SOURCE = 120
 """Which labels the rows of `LABELED` are of."""
@@ -42,7 +42,7 @@ PROJECTIONS = {
     ELEMENTS: "elements",
     LABELED: "elements by label",
     TAGGED: "elements by tag",
-    LINKS: "linked blocks",
+    LINKS: "links to places",
     SOURCE: "label source",
     ALIASES: "mapped supervoxels",
     JOURNAL: "changed lists of labels",
@@ -167,9 +167,9 @@ def tag_prefix(instance: int, tag: str) -> bytes:
     return head + escaped[:cut] + b"\0\1" + hashlib.blake2b(raw, digest_size=32).digest()
 
 
-def link_prefix(instance: int, block: bytes) -> bytes:
-    """Return what the rows of a block begin with that others point to."""
-    return instance_key(instance, LINKS) + block
+def link_prefix(instance: int, point: bytes) -> bytes:
+    """Return what the rows begin with of blocks that have relationships to a place."""
+    return instance_key(instance, LINKS) + point
 
 
 def alias_prefix(instance: int, body: int) -> bytes:

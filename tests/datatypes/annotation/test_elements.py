@@ -144,7 +144,7 @@ def test_of_elements_at_one_place_the_last_one_counts() -> None:
         preparing.distinct([Element(Tags=["a", ""])])
 
 
-def test_links_lead_from_block_to_other_block() -> None:
+def test_links_lead_from_a_block_to_places_in_others() -> None:
     def near(*to: tuple[int, int, int]) -> list[Rel]:
         return [Rel("GroupedWith", point) for point in to]
 
@@ -155,7 +155,8 @@ def test_links_lead_from_block_to_other_block() -> None:
     ]
     links = preparing.links_between(found, (64, 64, 64)).tolist()
     assert sorted(links) == [
-        [[0, 0, 0], [0, 0, -1]], [[0, 0, 0], [0, 0, 1]], [[0, 0, 1], [0, 0, 0]],
+        [[0, 0, 0], [0, 0, -1]], [[0, 0, 0], [0, 0, 64]], [[0, 0, 0], [1, 1, 64]],
+        [[0, 0, 1], [3, 2, 1]],
     ]  # fmt: skip
     assert preparing.links_between(found[2:], (64, 64, 64)).shape == (0, 2, 3)
 
