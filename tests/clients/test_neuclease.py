@@ -320,3 +320,67 @@ def test_mappings_in_batches_and_indices_copied_to_another_instance(
     dvid.ok("POST", f"{copy}/index/{bodies[-1]}", whole.SerializeToString())
     again = messages_pb2.LabelIndex.FromString(dvid.ok("GET", f"{copy}/index/{bodies[-1]}").content)
     assert blocks_of(again) == blocks_of(whole)
+
+
+def ranges_of(mask: Volume) -> list[list[int]]:
+    """Runs of blocks along X, as neuclease makes them of a mask of blocks: z, y, x0, x1."""
+    found = []
+    for z, y in np.ndindex(mask.shape[:2]):
+        edges = np.flatnonzero(np.diff(np.pad(mask[z, y].astype(int), 1)))
+        found += [[z, y, int(a), int(b) - 1] for a, b in edges.reshape(-1, 2)]
+    return found
+
+
+def test_regions_are_posted_as_ranges_and_mask_the_segmentation(
+    dvid: Session, node: str, volume: Volume
+) -> None:
+    uuid = node.split("/")[3]
+    settings = {"dataname": "EB", "typename": "roi", "BlockSize": "64,64,64"}
+    dvid.json("POST", f"/api/repo/{uuid}/instance", settings)
+    mask = np.array([[[True, False]], [[False, True]]])
+    dvid.json("POST", f"/api/node/{uuid}/EB/roi", ranges_of(mask))
+    ranges = np.array(dvid.ok("GET", f"/api/node/{uuid}/EB/roi").json(), np.int32)
+    assert ranges.tolist() == [[0, 0, 0, 0], [1, 0, 1, 1]]
+    inside = mask.repeat(64, 0).repeat(64, 1).repeat(64, 2)
+    path = f"{node}/raw/0_1_2/{boxed(WHOLE)}"
+    content = dvid.ok("GET", path, roi="EB", compression="lz4").content
+    got = oracle.unpacked(content, "lz4", SHAPE)
+    assert np.array_equal(got, np.where(inside, volume, 0))
+
+
+def test_counts_of_synapses_by_body_are_ranked_and_paged(
+    dvid: Session, node: str, volume: Volume
+) -> None:
+    uuid = node.split("/")[3]
+    for name, typename in (("synapses", "annotation"), ("synapses_labelsz", "labelsz")):
+        settings = {"dataname": name, "typename": typename}
+        dvid.json("POST", f"/api/repo/{uuid}/instance", settings)
+    counts = f"/api/node/{uuid}/synapses_labelsz"
+    dvid.json("POST", f"/api/node/{uuid}/synapses/sync", {"sync": "segmentation"})
+    rng = np.random.default_rng(5)
+    points = np.unique(rng.integers(0, SHAPE, (500, 3)), axis=0)
+    kinds = rng.choice(["PreSyn", "PostSyn"], len(points))
+    elements = [
+        {"Pos": point[::-1].tolist(), "Kind": str(kind), "Tags": [], "Prop": {"conf": "0.9"}}
+        for point, kind in zip(points, kinds, strict=True)
+    ]
+    dvid.json("POST", f"/api/node/{uuid}/synapses/elements", elements)
+    dvid.json("POST", f"{counts}/sync", {"sync": "synapses"})
+    dvid.ok("POST", f"{counts}/reload")
+    for kind in ("PreSyn", "PostSyn", "AllSyn"):
+        chosen = points if kind == "AllSyn" else points[kinds == kind]
+        labels, sizes = np.unique(volume[tuple(chosen.T)], return_counts=True)
+        expected = {int(b): int(n) for b, n in zip(labels, sizes, strict=True) if b}
+        asked = [*expected, 424242]
+        got = dvid.json("GET", f"{counts}/counts/{kind}", asked).json()
+        assert got == [{"Label": body, kind: expected.get(body, 0)} for body in asked]
+        ranked = sorted(expected.items(), key=lambda item: (-item[1], item[0]))
+        pages = []
+        while len(pages) < len(ranked):
+            path = f"{counts}/threshold/1/{kind}"
+            pages += dvid.ok("GET", path, offset=len(pages), n=7).json()
+        assert [(page["Label"], page["Size"]) for page in pages] == ranked
+        top = dvid.ok("GET", f"{counts}/top/3/{kind}").json()
+        assert [(one["Label"], one["Size"]) for one in top] == ranked[:3]
+        one = dvid.ok("GET", f"{counts}/count/{ranked[0][0]}/{kind}").json()
+        assert one[kind] == ranked[0][1]

@@ -1,6 +1,6 @@
 """labelsz: how many elements of an annotation each label has, and which labels have most."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -35,6 +35,11 @@ def _extended(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
     return {"StaticROI": instance.settings["StaticROI"]}
 
 
+def _agreed(*_: object) -> Iterator[Any]:
+    """Return nothing to settle: counts are read off elements, whatever versions these come from."""
+    return iter(())
+
+
 labels.SYNC_WATCHERS.append(note_sync)
 
 LABELSZ = Datatype(
@@ -44,6 +49,8 @@ LABELSZ = Datatype(
     folds=FOLDS,
     create=_create,
     extended=_extended,
+    conflicts=_agreed,
+    resolve=_agreed,
     syncs=ANY_TYPE,
     tagged=False,
     help=files(__name__).joinpath("HELP.txt").read_text("utf-8"),
