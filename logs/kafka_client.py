@@ -367,15 +367,31 @@ class Publisher:
         self._cluster.call(self._send(messages))
 
     async def _send(self, messages: Sequence[Sent]) -> None:
-        # One partition: the order of a topic is the order of the log.
+        # Whole batches: sent one by one, each message would cost as much as it takes to make it. One
+        # partition: the order of a topic is the order of the log.
+        by_topic: dict[str, list[Sent]] = {}
+        for message in messages:
+            by_topic.setdefault(message.topic, []).append(message)
         sent = [
-            await self._producer.send(
-                one.topic, one.value, key=one.key, headers=list(one.headers), partition=0
-            )
-            for one in messages
+            await self._producer.send_batch(batch, topic, partition=0)
+            for topic, some in by_topic.items()
+            for batch in self._batches(some)
         ]
         for future in sent:
             await future
+
+    def _batches(self, messages: Sequence[Sent]) -> Iterator[Any]:
+        """Iterate over full batches of messages, in their order."""
+        batch, empty = self._producer.create_batch(), True
+        for one in messages:
+            fields = {"timestamp": None, "key": one.key, "value": one.value}
+            headers = list(one.headers)
+            if batch.append(**fields, headers=headers) is None and not empty:
+                yield batch
+                batch = self._producer.create_batch()
+                batch.append(**fields, headers=headers)
+            empty = False
+        yield batch
 
     def close(self) -> None:
         """Let go, without waiting for what is on its way."""

@@ -5,6 +5,7 @@ versioned. `Repo` is an immutable picture that requests resolve names against.
 """
 
 import struct
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -202,6 +203,7 @@ def sequence_of_mutation(txn: ReadTxn, mutation_id: int) -> int:
     return place.sequence
 
 
+@lru_cache(1024)
 def instance_key(instance: int, kind: int) -> bytes:
     """Return the first five bytes of the keys of one kind of row of one instance."""
     return _pack_key(instance, kind)

@@ -4,10 +4,12 @@ Source: encoding/json and time of Go's library, as used by DVID's json.Marshal a
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from dvid_es.errors import InvalidRequest
@@ -17,6 +19,9 @@ _ESCAPES = {c: f"\\u{c:04x}" for c in (*range(0x20), *map(ord, "<>&\u2028\u2029"
 _ESCAPES |= {ord(c): "\\" + e for c, e in zip('"\\\b\f\n\r\t', '"\\bfnrt', strict=True)}
 # A lone surrogate cannot be UTF-8; Go has the replacement character for what it cannot decode.
 _ESCAPES |= dict.fromkeys(range(0xD800, 0xE000), "\\ufffd")
+_FLAT = frozenset((str, int, bool, type(None)))
+_ESCAPED = re.compile(rb"[\\<>&\x7f]|\xe2\x80[\xa8\xa9]").search
+_encode = msgspec.json.Encoder(order="sorted").encode
 
 
 def string(text: str) -> str:
@@ -64,6 +69,24 @@ def float32(value: float) -> float:
     return int(short) if short.is_integer() else short
 
 
+def _flat(value: dict[Any, Any]) -> str | None:
+    """Return the text of an object of texts and whole numbers, None where Go may write another one."""
+    for name, item in value.items():
+        kind = type(item)
+        if kind is list:
+            if not all(type(one) is int for one in item):
+                return None
+        elif kind not in _FLAT:
+            return None
+        if type(name) is not str:
+            return None
+    try:
+        data = _encode(value)
+    except (OverflowError, UnicodeError):
+        return None
+    return None if _ESCAPED(data) else data.decode()
+
+
 def dumps(value: Any, sort_keys: bool = False) -> str:
     """Return compact JSON text.
 
@@ -76,6 +99,8 @@ def dumps(value: Any, sort_keys: bool = False) -> str:
         InvalidRequest: a float that is not finite.
         TypeError: any other type.
     """
+    if sort_keys and type(value) is dict and (text := _flat(value)) is not None:
+        return text
     if value is None:
         return "null"
     if value is True:
@@ -105,7 +130,14 @@ def _civil(time_ns: int) -> tuple[str, str, int]:
     """Return date, time of day and nanoseconds, UTC; any integer works, also before 1970."""
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
     days, second = divmod(seconds, 86_400)
-    # Days are counted from 1 March of year 0, so that the leap day is the last of its year.
+    time = f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+    return _date(days), time, nanoseconds
+
+
+@lru_cache(64)  # what is written one after the other is of the same day
+def _date(days: int) -> str:
+    """Return a day, counted from 1970, in the calendar."""
+    # Counted from 1 March of year 0, so that the leap day is the last of its year.
     days += _DAYS_TO_1970
     era, day_of_era = divmod(days, 146_097)
     year_of_era = (
@@ -116,8 +148,7 @@ def _civil(time_ns: int) -> tuple[str, str, int]:
     day = day_of_year - (153 * month + 2) // 5 + 1
     month = month + 3 if month < 10 else month - 9
     year = era * 400 + year_of_era + (month <= 2)
-    date = f"{year:04d}-{month:02d}-{day:02d}"
-    return date, f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}", nanoseconds
+    return f"{year:04d}-{month:02d}-{day:02d}"
 
 
 def _fraction(nanoseconds: int) -> str:

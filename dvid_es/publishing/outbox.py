@@ -19,7 +19,7 @@ from dvid_es.streams import Stream, Streams
 
 logger = logging.getLogger(__name__)
 
-EVENTS_PER_TURN = 200
+EVENTS_PER_TURN = 2000
 BYTES_PER_TURN = 4 << 20
 """About so many bytes are sent at once, so that a slow connection gets on as well."""
 

@@ -1,6 +1,7 @@
 import json
 import struct
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -163,3 +164,22 @@ def test_what_has_no_json_is_a_mistake_of_the_caller():
 )
 def test_numbers_of_32_bits_are_as_short_as_they_can_be(value: float, shown: str) -> None:
     assert repr(gojson.float32(value)) == shown
+
+
+FLAT = st.one_of(
+    st.text(), st.integers(-(2**70), 2**70), st.booleans(), st.none(),
+    st.lists(st.integers(0, 2**64 - 1)), st.lists(st.text()), st.floats(-9, 9),
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.text(), FLAT))
+def test_a_flat_object_is_written_as_any_other(value: dict[str, object]) -> None:
+    # A mapping that is no dict is always written piece by piece.
+    assert gojson.dumps(value, sort_keys=True) == gojson.dumps(MappingProxyType(value), True)
+
+
+@pytest.mark.parametrize(
+    "text", ["<", "&", ">", "\u2028", "\u2029", '"', "\\", "\n", "\x7f", "é", "\ud800"]
+)
+def test_a_flat_object_escapes_what_go_escapes(text: str) -> None:
+    assert gojson.dumps({"a": text}, sort_keys=True) == f'{{"a":{gojson.string(text)}}}'

@@ -32,7 +32,9 @@ def mutation(record: Record, txn: ReadTxn) -> Iterator[str]:
         return
     uuid = txn.repo.graph.by_id[header.version].uuid
     for begun, done in mutationlog.told(entry):
-        reference = long_reference(mutationlog.to_json(begun, uuid))
+        reference = ""
+        if mutationlog.is_long(begun.facts):
+            reference = long_reference(mutationlog.to_json(begun, uuid))
         for one in mutationlog.shortened(begun, done, reference):
             yield mutationlog.to_json(one, uuid)
 

@@ -50,7 +50,7 @@ _decode = msgspec.msgpack.Decoder(Entry).decode
 def put(txn: WriteTxn, record: Record, action: str, facts: Facts) -> None:
     """Keep the record of an event; what is too long for a message of DVID's also as a blob."""
     entry = _entry(record, action, facts)
-    if _is_long(facts):
+    if is_long(facts):
         uuid = txn.repo.graph.by_id[record.header.version].uuid
         for start, _ in told(entry):
             keep_long(txn, [to_json(start, uuid)])
@@ -62,7 +62,7 @@ def put_cleave(txn: WriteTxn, record: Record, facts: Facts, sizes: Facts) -> Non
 
     The blob is the whole record of the start of the cleave, which has no sizes yet.
     """
-    if _is_long(facts):
+    if is_long(facts):
         uuid = txn.repo.graph.by_id[record.header.version].uuid
         start = _entry(record, "cleave", facts)
         facts = shortened(start, start, keep_long(txn, [to_json(start, uuid)]))[0].facts
@@ -80,7 +80,7 @@ def _put(txn: WriteTxn, record: Record, entry: Entry) -> None:
     txn.put(key, msgspec.msgpack.encode(entry))
 
 
-def _is_long(facts: Facts) -> bool:
+def is_long(facts: Facts) -> bool:
     """Say whether a record may be too long for a message."""
     for value in facts.values():
         kind = type(value)
@@ -88,7 +88,7 @@ def _is_long(facts: Facts) -> bool:
             return True
         if kind is dict and len(value) >= _LONG_SPLITS:
             return True
-    return any(_is_long(step) for _, step in facts.get("Classic", ()))
+    return any(is_long(step) for _, step in facts.get("Classic", ()))
 
 
 def told(entry: Entry) -> Iterator[tuple[Entry, Entry]]:
