@@ -239,8 +239,11 @@ async def _write(request: NodeRequest, make: Make) -> None:
             await request.write(command)
             return
         except Outdated:
-            if last == TRIES - 1:
+            if last == TRIES - 1 or request.stream.repo is None:
                 raise
+            # Names were resolved before the syncs changed.
+            request.repo = request.stream.repo
+            request.instance = request.repo.instances[request.instance.id]
 
 
 def _keep(request: NodeRequest, value: bytes) -> Bulk:

@@ -20,6 +20,10 @@ _BLOCK_NAME = re.compile(r" *([+-]?[0-9]{1,20}), *([+-]?[0-9]{1,20}), *([+-]?[0-
 """What Go's Sscanf takes for "%d,%d,%d": it does not look at what follows."""
 
 
+ELEMENTS_MAX = 2_000_000
+"""Elements of one request: what lies under them has to fit into an event."""
+
+
 class Blocks(NamedTuple):
     """Posted blocks."""
 
@@ -41,12 +45,25 @@ class Lists(NamedTuple):
     packed: Packed
 
 
+def check_count(count: int) -> None:
+    """Refuse too many elements at once.
+
+    Raises:
+        InvalidRequest: they are.
+    """
+    if count > ELEMENTS_MAX:
+        raise InvalidRequest(
+            f"{count} elements are too many for one request: send at most {ELEMENTS_MAX} at once"
+        )
+
+
 def distinct(found: Sequence[Element]) -> list[Element]:
     """Return elements of which no two are at one place: the last one of a place counts.
 
     Raises:
-        InvalidRequest: an element has an empty tag.
+        InvalidRequest: an element has an empty tag, or they are too many.
     """
+    check_count(len(found))
     last: dict[tuple[int, int, int], Element] = {}
     for element in found:
         if element.Tags and "" in element.Tags:
@@ -102,6 +119,7 @@ def pack_blocks(posted: Mapping[str, list[Element] | None], shape: Triple) -> Bl
     nulls = [found is None for _, found in ordered]
     counts = np.where(nulls, NULL_COUNT, np.array(lengths, np.int64)).astype(np.uint32)
     together = [element for _, found in ordered for element in found or ()]
+    check_count(len(together))
     links = links_between(together, shape, np.repeat(coords, lengths, axis=0))
     return Blocks(coords, counts, texts.pack(together), links)
 
@@ -133,4 +151,5 @@ def pack_lists(body: bytes) -> Lists:
     labels = np.array(sorted(found), np.uint64)
     lists = [found[label] for label in sorted(found)]
     counts = np.array([len(one) for one in lists], np.uint32)
+    check_count(len(found) + int(counts.sum()))
     return Lists(labels, counts, texts.pack([element for one in lists for element in one]))
