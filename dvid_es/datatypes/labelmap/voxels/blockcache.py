@@ -1,6 +1,7 @@
-"""Inflated blocks that points, bodies and small boxes needed lately, found by the digest of what is stored.
+"""Blocks that were needed lately: inflated, or as LZ4 of the labels that a client sees.
 
-A digest names the content, so an entry is never out of date, whatever is written meanwhile.
+They are found by digests of what they were made of, so an entry is never out of date, whatever is
+written meanwhile.
 """
 
 import threading
@@ -41,3 +42,7 @@ class BlockCache:
 
 
 CACHE = BlockCache()
+"""Label blocks that points, bodies and small boxes needed, by the digest of what is stored."""
+
+LZ4 = BlockCache(32 << 20)
+"""Whole blocks as LZ4, by the digest of what is stored and that of the labels that it is read by."""

@@ -6,6 +6,7 @@ Labels are mapped in the label tables of blocks, never voxel by voxel.
 import struct
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from dvid_es.codecs import crc32c, labelblock, labellz4, neuroglancer, storedblo
 from dvid_es.codecs.compression import gzip_compress, lz4_block_compress
 from dvid_es.datatypes.labelmap.mapping.lookup import Mapping
 from dvid_es.datatypes.labelmap.voxels import blocks
-from dvid_es.datatypes.labelmap.voxels.blockcache import CACHE
+from dvid_es.datatypes.labelmap.voxels.blockcache import CACHE, LZ4
 from dvid_es.events import Bulk
 from dvid_es.geometry import Box, Triple
 from dvid_es.ids import PackRef
@@ -189,6 +190,23 @@ class BlockSet:
         if self._mapping is not None:
             tables = np.ascontiguousarray(self._mapping.map(tables), np.uint64)
         return Loaded(label_blocks, tables, starts, self.shape_zyx, self.coords_zyx)
+
+    def lz4_of_one(self, box: Box) -> bytes:
+        """Return the voxels of the only block, which the box is, as LZ4.
+
+        Views and users ask for the same blocks again and again, and making this takes five times as long as
+        everything else of such a read. So it is kept for a while.
+        """
+        loaded = self.load(keep=True)
+        (block,) = self._found
+        if not isinstance(block, PackRef):
+            return loaded.lz4(box)
+        name = block.digest + blake2b(loaded.tables, digest_size=16).digest()
+        made = LZ4.get(name)
+        if made is None:
+            made = loaded.lz4(box)
+            LZ4.put(name, made)
+        return made
 
     def label_blocks(self) -> list[bytes]:
         """Return the label blocks, with mapped tables."""

@@ -80,6 +80,8 @@ class VolumeAnswer:
 
     def whole(self) -> Buffer:
         """Return the body."""
+        if self._compression == "lz4" and self._is_one_block:
+            return self._found.lz4_of_one(self._box)
         loaded = self._found.load(keep=self.is_small)
         if self._compression == "lz4":
             return loaded.lz4(self._box)
