@@ -6,6 +6,7 @@ without them, is the beginning of the text and a brace.
 Source: Element, ElementNR and Relationship in datatype/annotation/annotation.go (janelia-flyem/dvid).
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple, get_args
@@ -71,6 +72,7 @@ _decode_part = msgspec.json.Decoder(_Part).decode
 _ESCAPED = tuple(
     (text.encode(), f"\\u{ord(text):04x}".encode()) for text in ("<", ">", "&", "\u2028", "\u2029")
 )
+_TO_ESCAPE = re.compile(b"[<>&]|\xe2\x80[\xa8\xa9]")
 RELS = b',"Rels":'
 _NULLS = (
     (b',"Tags":null,', b',"Tags":[],'),
@@ -85,7 +87,7 @@ def text_of(element: Element) -> tuple[bytes, int]:
     """Return the JSON of an element, and how many bytes of it are before its relationships."""
     text = _encode(element)
     rels = len(_encode(element.Rels))
-    if any(plain in text for plain, _ in _ESCAPED):
+    if _TO_ESCAPE.search(text):
         for plain, escaped in _ESCAPED:
             text = text.replace(plain, escaped)
     return text, len(text) - rels - len(RELS) - 1

@@ -222,23 +222,29 @@ def fold_blocks_replaced(txn: WriteTxn, record: Record) -> None:
     packed = texts.unpack(txn.bulk(event.points), txn.bulk(event.elements))
     names = big_endian(packed.points_zyx).tobytes()
     counts = np.frombuffer(txn.bulk(event.counts), "<u4").tolist()
+    coords = coords_of(txn, event.blocks)
+    keys = rows.block_keys(changes.instance, coords)
+    starts = [key[:-1] + b"\1" for key in keys]
+    known = read_known(txn, keys, changes.view)
     number = 0
-    for block_zyx, count in zip(coords_of(txn, event.blocks).tolist(), counts, strict=True):
-        block = changes.block(block_zyx)
-        block.changed.update(block.elements)
-        block.elements.clear()
+    for key, start, flags, row, count in zip(
+        keys, starts, known, txn.seek_many(starts, b""), counts, strict=True
+    ):
         is_null = count == NULL_COUNT
-        flags = rows.NULL if is_null else rows.LISTED
-        if changes.flags(block_zyx) != flags:
-            changes.exists(block_zyx, flags)
+        wanted = bytes((rows.NULL if is_null else rows.LISTED,))
+        if flags != wanted:
+            changes.rows[key] = wanted
+        if row is not None:
+            _drop_under(changes, start)
         copies: dict[bytes, int] = {}
-        for _ in range(0 if is_null else count):
-            point = names[12 * number : 12 * number + 12]
+        for at in range(number, number + (0 if is_null else count)):
+            point = names[12 * at : 12 * at + 12]
             copy = copies.get(point, 0)
             copies[point] = copy + 1
-            stored = Stored((record.offset, number), packed.cuts[number], packed.texts[number])
-            block.put(rows.element_key(block.prefix, point, copy), stored)
-            number += 1
+            element = start + point + copy.to_bytes(2, "big")
+            order = (record.offset, at)
+            changes.rows[element] = rows.encode_element(order, packed.cuts[at], packed.texts[at])
+        number += 0 if is_null else count
     _put_links(changes, txn, event.links)
     changes.write()
     _keep_posted(txn, event)
