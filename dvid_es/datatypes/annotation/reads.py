@@ -191,9 +191,7 @@ def entries_of_supervoxels(txn: ReadTxn, instance: int, view: View, svs: Labels)
     names = svs.astype(">u8").tobytes()
     wanted = [head + names[at : at + 8] for at in range(0, len(names), 8)]
     if not view.linear:
-        for prefix in wanted:
-            for key, text in versioned.scan(txn, prefix, prefix + b"\xff" * 25, view):
-                yield key[-12:], text
+        yield from _entries_of_merge(txn, view, head, wanted)
         return
     seen: dict[bytes, bool] = {}
     done, place, n = b"", 0, len(wanted)
@@ -219,6 +217,24 @@ def entries_of_supervoxels(txn: ReadTxn, instance: int, view: View, svs: Labels)
                 if row[1]:
                     yield name[-12:], row[1]
         row = txn.next()
+
+
+def _entries_of_merge(
+    txn: ReadTxn, view: View, head: bytes, wanted: Sequence[bytes]
+) -> Iterator[Entry]:
+    """Iterate likewise below a version merge, where parents may disagree about an entry."""
+    place = 0
+    while place < len(wanted):
+        row = txn.seek(wanted[place])
+        if row is None or not row[0].startswith(head):
+            return
+        prefix = row[0][:LABEL_BYTES]
+        if prefix == wanted[place]:
+            for key, text in versioned.scan(txn, prefix, prefix + b"\xff" * 25, view):
+                yield key[-12:], text
+            place += 1
+        else:
+            place = bisect_left(wanted, prefix, place)
 
 
 class Expander:

@@ -322,6 +322,29 @@ def test_a_list_of_a_body_of_many_supervoxels_costs_what_it_lists(live: Any) -> 
         assert counted.count < 12, "it leaps over supervoxels without elements"
 
 
+def test_a_list_below_a_version_merge_leaps_too(live: Any) -> None:
+    made = pair(live, slabs(1))
+    made.post(*(element(x, 1, 3) for x in (5, 30, 31, 60)))
+    live.commit(made.root)
+    children = [
+        live.ok("POST", f"/api/node/{made.root}/branch", json_body={"branch": name}).json()["child"]
+        for name in ("left", "right")
+    ]
+    for x, uuid in zip((7, 33), children, strict=True):
+        made.post(element(x, 1, 3), uuid=uuid)
+        live.commit(uuid)
+    body = {"mergeType": "conflict-free", "parents": children, "note": "both"}
+    child = live.ok("POST", f"/api/repo/{made.root}/merge", json_body=body).json()["child"]
+    stream = live.engine.streams.get(made.root)
+    with live.engine.store.read(made.root, stream.packs) as txn:
+        instance, version = txn.repo.names["syn"], txn.repo.graph.by_uuid[child].id
+        counted = Counted(txn)
+        svs = np.arange(1, 100_001, dtype=np.uint64)
+        found = list(reads.entries_of_supervoxels(counted, instance.id, txn.view(version), svs))  # type: ignore[arg-type]
+    assert [rows.point_of(point)[2] for point, _ in found] == [5, 7, 30, 31, 33, 60]
+    assert counted.count < 20
+
+
 def test_relationships_are_shown_with_what_is_known_of_partners(live: Any) -> None:
     made = pair(live, slabs())
     made.post(
