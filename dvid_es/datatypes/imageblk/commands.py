@@ -6,6 +6,7 @@ from dvid_es.commands import Context, Decision, Outcome, fixed_instance
 from dvid_es.datatypes.imageblk import extents
 from dvid_es.datatypes.imageblk.events import BlocksPut, ExtentsSet, ResolutionSet
 from dvid_es.events import Bulk
+from dvid_es.projections.regions import Region
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,10 +16,18 @@ class PutBlocks:
     coords: Bulk
     blocks: tuple[Bulk, ...]
     extents: tuple[int, ...] = ()
+    region: Region | None = None
+    """The region of interest by which blocks were chosen."""
 
     def decide(self, context: Context) -> Decision:
-        """Return the one event of this write, or none if it changes nothing."""
+        """Return the one event of this write, or none if it changes nothing.
+
+        Raises:
+            InvalidRequest: the region is another one by now.
+        """
         instance = fixed_instance(context)
+        if self.region is not None:
+            self.region.check(context.txn)
         if not self.blocks:
             before = extents.read(context.txn, instance, context.view)
             if not self.extents or extents.union(before or (), self.extents) == before:

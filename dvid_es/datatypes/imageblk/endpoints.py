@@ -24,6 +24,7 @@ from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets
 from dvid_es.http.shapes import VOLUME, need_aligned, need_words, parse_box, parse_shape
 from dvid_es.http.slices import Slice
 from dvid_es.http.wire import parse_point, parse_signed
+from dvid_es.projections.regions import Region
 
 TASK_BLOCKS = 32
 """Blocks that one task stores or shows."""
@@ -262,11 +263,11 @@ async def post_raw(request: NodeRequest) -> Any:
     parse.limit_bytes(box.volume, layout)
     prepare.check_body(request.body, box, layout)
     prepare.check_count(box.blocks(layout.shape_zyx).volume)
-    region = await request.in_thread(parse.region_of, request, box)
+    region = await request.in_thread(parse.region_of, request)
     request.finish()
     coords, places = await request.in_thread(prepare.places_of, box, layout)
     if region is not None:
-        inside = region.holds(coords)
+        inside = region.mask(box).holds(coords)
         coords, places = coords[inside], places[inside]
     packs, body = request.stream.packs, request.body
     tasks = [
@@ -275,7 +276,7 @@ async def post_raw(request: NodeRequest) -> Any:
     ]
     stored = await in_threads(request, prepare.store_parts, tasks)
     extents = (*box.start_zyx[::-1], *box.max_xyz)
-    await _write(request, coords, [one for part in stored for one in part], extents)
+    await _write(request, coords, [one for part in stored for one in part], extents, region)
     return empty()
 
 
@@ -306,13 +307,19 @@ def _step(block_bytes: int) -> int:
 
 
 async def _write(
-    request: NodeRequest, coords: Coords, stored: list[Bulk], extents: tuple[int, ...] = ()
+    request: NodeRequest,
+    coords: Coords,
+    stored: list[Bulk],
+    extents: tuple[int, ...] = (),
+    region: Region | None = None,
 ) -> None:
     packs = request.stream.packs
     names = partial(prepare.to_packs, packs, [coords.astype("<i4").tobytes()], INLINE_BYTES_MAX)
     (coords_bulk,) = await request.in_thread(names)
     blocks = await request.in_thread(prepare.limit_inline, packs, stored)
-    await request.write(PutBlocks(coords=coords_bulk, blocks=blocks, extents=extents))
+    await request.write(
+        PutBlocks(coords=coords_bulk, blocks=blocks, extents=extents, region=region)
+    )
 
 
 # Their bodies may be buffers instead of bytes: see receive.py.

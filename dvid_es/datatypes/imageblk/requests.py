@@ -58,8 +58,8 @@ def parse_block_list(text: str) -> Coords:
     return np.array(numbers, np.int32).reshape(-1, 3)[:, ::-1]
 
 
-def region_of(request: NodeRequest, box: Box) -> regions.Blocks | None:
-    """Return the blocks of the volume that the option `roi` chooses; None without it.
+def region_of(request: NodeRequest) -> regions.Region | None:
+    """Return the region of interest that the option `roi` names; None without it.
 
     Raises:
         InvalidRequest: there is no such region, or its blocks are of another size than ours, which DVID
@@ -75,7 +75,7 @@ def region_of(request: NodeRequest, box: Box) -> regions.Blocks | None:
             f'the blocks of ROI "{name}" are {_shown(region.block_zyx)} voxels and those of'
             f" {request.instance.name} {_shown(ours)}: use an ROI with blocks of the same size"
         )
-    return region.mask(box)
+    return region
 
 
 def _shown(shape_zyx: tuple[int, int, int]) -> str:
@@ -85,10 +85,10 @@ def _shown(shape_zyx: tuple[int, int, int]) -> str:
 
 def find_box(request: NodeRequest, box: Box) -> Found:
     """Return the blocks that cover a box of voxels, masked by the option `roi`."""
-    region = region_of(request, box)
+    region = region_of(request)
     found = find_blocks(request, box.blocks(layout_of(request).shape_zyx))
     if region is not None:
-        found.inside = region.holds(found.coords_zyx)
+        found.inside = region.mask(box).holds(found.coords_zyx)
     return found
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dvid_es.datatypes.imageblk import prepare
 from dvid_es.settings import Settings
 from tests.datatypes.imageblk import volume_model as model
 from tests.datatypes.labelarray.label_model import check_rebuilt
@@ -258,6 +260,37 @@ WORDS = [
     ),
     *("2147483647_0_0", "%00", "é", "_", "8_8", "nan", "-1", "", "9" * 30),
 ]
+
+
+def test_a_region_that_changes_while_a_write_is_prepared_refuses_it(
+    server: Any, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = node.split("/")[3]
+    server.new_instance(root, "roi", "area", BlockSize="8,8,8")
+    area = f"/api/node/{root}/area/roi"
+    server.ok("POST", area, json_body=[[0, 0, 0, 1]])
+    before = state(server, node)[0]
+    places_of = prepare.places_of
+
+    def slowly(*given: Any) -> Any:
+        other = threading.Thread(
+            target=server.ok, args=("POST", area), kwargs={"json_body": [[0, 0, 0, 0]]}
+        )
+        other.start()
+        other.join()
+        return places_of(*given)
+
+    monkeypatch.setattr(prepare, "places_of", slowly)
+    path = f"{node}/raw/0_1_2/16_8_8/0_0_0"
+    answer = server.call("POST", path, 2 * BLOCK, roi="area")
+    assert answer.status == 400
+    assert "send the request again" in answer.text
+    assert state(server, node)[0] == before
+    monkeypatch.undo()
+    server.ok("POST", path, 2 * BLOCK, roi="area")
+    got = model.read(server, node, (16, 8, 8), (0, 0, 0))
+    assert not got[:, :, :8].any()
+    assert got[:, :, 8:].any(), "only the region of now was written"
 
 
 def test_damaged_requests_are_answered_and_leave_what_can_be_rebuilt(
