@@ -459,7 +459,7 @@ def make_app(server: Server, name: str = "dvid_es") -> Sanic:
     fast_headers()
     app = Sanic(name, configure_logging=False, request_class=GuardedRequest)
     app.ctx.server = server
-    app.ctx.heads = Heads(server.settings.max_head_bytes)
+    app.ctx.heads = Heads(server.settings.max_head_bytes, server.settings.max_body_bytes)
     Http.HEADER_CEILING = max(Http.HEADER_CEILING, server.settings.max_head_bytes)
     app.config.REQUEST_MAX_HEADER_SIZE = server.settings.max_head_bytes
     app.config.REQUEST_BUFFER_SIZE = 1 << 20

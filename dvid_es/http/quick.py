@@ -116,14 +116,15 @@ def plain_headers(block: bytes) -> Lines | None:
 class Heads:
     """Reads heads of requests; remembers blocks of header lines."""
 
-    def __init__(self, bytes_max: int) -> None:
-        """Read heads of up to `bytes_max` bytes and of no more than what is plain."""
+    def __init__(self, bytes_max: int, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+        """Read heads and bodies of up to so many bytes, and of no more than what is short."""
         self.bytes_max = min(bytes_max, HEAD_BYTES_MAX)
+        self.body_bytes_max = min(body_bytes_max, BODY_BYTES_MAX)
         self._known: dict[bytes, Lines | None] = {}
 
     def read(self, data: bytes, conn_info: ConnInfo | None = None) -> Head | None:
         """Return the request that `data` is, or None if it is anything else, or more, or less."""
-        if len(data) > self.bytes_max + BODY_BYTES_MAX:
+        if len(data) > self.bytes_max + self.body_bytes_max:
             return None
         end = data.find(b"\r\n")
         line = _LINE.fullmatch(data, 0, end)
@@ -131,7 +132,7 @@ class Heads:
             return None
         method = line[1].decode()
         stop = data.find(b"\r\n\r\n", end) + 4 if method == "POST" else len(data)
-        if stop > self.bytes_max:
+        if stop > self.bytes_max or len(data) - stop > self.body_bytes_max:
             return None
         block = data[end:stop]
         known = self._known

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from dvid_es.http.quick import BODY_BYTES_MAX, WAITING_BYTES_MAX, QuickProtocol
+from dvid_es.settings import Settings
 from dvid_es.writer import Written
 from tests.http.quick_rig import LongProtocol, Rig, at, get
 
@@ -122,6 +125,19 @@ def test_a_write_may_be_cut_at_every_byte(rig: Rig, kv: str) -> None:
         answers, quick = both(rig, data[:cut], data[cut:])
         assert answers.startswith(b"HTTP/1.1 200"), data[:cut]
         assert not quick, f"half a write was decided: {data[:cut]!r}"
+
+
+def test_a_body_over_the_limit_is_refused_the_same_way(tmp_path: Path) -> None:
+    rig = Rig(Settings(data=tmp_path, max_body_bytes=1000))
+    try:
+        root = json.loads(rig.post("/api/repos"))["root"]
+        rig.post(f"/api/repo/{root}/instance", b'{"typename": "keyvalue", "dataname": "kv"}')
+        for size, status in ((1000, b"200"), (1001, b"413")):
+            answers, quick = both(rig, post(f"/api/node/{root}/kv/key/a", bytes(size)))
+            assert answers.startswith(b"HTTP/1.1 " + status)
+            assert quick == (size == 1000)
+    finally:
+        rig.close()
 
 
 LINES = st.sampled_from(
