@@ -126,7 +126,8 @@ class Broker:
         }
         text = "".join(f"{name}={value}\n" for name, value in given.items())
         (folder / "server.properties").write_text(text)
-        cluster = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+        # A name that begins with "-" would be taken for an option.
+        cluster = base64.urlsafe_b64encode(b"k" + os.urandom(15)).decode().rstrip("=")
         self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c")
 
     @property
