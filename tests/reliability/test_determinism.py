@@ -23,6 +23,8 @@ from dvid_es.replay.digest import Part, digests
 from dvid_es.replay.places import Places
 from dvid_es.settings import Settings
 from tests.conftest import Live, running
+from tests.datatypes.labelarray.label_model import coarse_body
+from tests.datatypes.labelmap.split_cases import blob_of
 from tests.servers import dvid_es
 
 SIDE = 64
@@ -47,6 +49,14 @@ class History:
             live.new_instance(self.root, "tarsupervoxels", "meshes", Extension="drc")
             live.new_instance(self.root, "uint8blk", "grey", BlockSize="8,8,8")
             live.new_instance(self.root, "imagetile", "tiles")
+            for typename, name in (("labelarray", "arr"), ("labelblk", "blk"), ("labelvol", "vol")):
+                live.new_instance(self.root, typename, name, BlockSize="32,32,32")
+            for name, other in (("blk", "vol"), ("vol", "blk")):
+                body = {"sync": other}
+                live.ok("POST", f"/api/node/{self.root}/{name}/sync", json_body=body)
+            for name in ("arr", "blk"):
+                ones = np.ones((32, 32, 64), np.uint64).tobytes()
+                live.ok("POST", f"/api/node/{self.root}/{name}/raw/0_1_2/64_32_32/0_0_0", ones)
         self.granted = 0
 
     def send(self, method: str, path: str, body: bytes | None = None, **more: object) -> int:
@@ -67,6 +77,7 @@ class History:
         choices += [self.annotation] * 2 + [self.elements] * 3 + [self.counts]
         if self.voxels:
             choices += [self.labels] * 6 + [self.meshes] * 2 + [self.grey] * 3 + [self.tiles]
+            choices += [self.older_labels] * 5
         dice.choice(choices)(node)
 
     def keyvalue(self, node: str) -> None:
@@ -190,6 +201,26 @@ class History:
             self.send("POST", f"{node}/seg/{dice.choice(('undo', 'redo'))}", mutation)
         else:
             self.send("POST", f"{node}/seg/nextlabel/{dice.randrange(1, 9)}")
+
+    def older_labels(self, node: str) -> None:
+        """Labels without supervoxels: a labelarray, and a labelvol that follows its labelblk."""
+        dice = self.dice
+        edited = f"{node}/{dice.choice(('arr', 'vol'))}"
+        label, other = dice.sample((1, 2), 2)
+        kind = dice.randrange(6)
+        if kind < 2:
+            cells = np.array([[dice.choice(((1, 1), (2, 1), (1, 2), (2, 2)))]], np.uint64)
+            volume = cells.repeat(32, 0).repeat(32, 1).repeat(32, 2)
+            name = dice.choice(("arr", "blk"))
+            self.send("POST", f"{node}/{name}/raw/0_1_2/64_32_32/0_0_0", volume.tobytes())
+        elif kind < 4:
+            self.send("POST", f"{edited}/merge", json.dumps([label, other]).encode())
+        elif kind == 4:
+            self.send("POST", f"{edited}/split-coarse/{label}", coarse_body([(0, 0, 0)]))
+        else:
+            mask = np.zeros((32, 32, 64), bool)
+            mask[: dice.randrange(1, 32), 3:20, 5:30] = True
+            self.send("POST", f"{edited}/split/{label}", blob_of(mask))
 
     def tiles(self, node: str) -> None:
         dice = self.dice
