@@ -55,6 +55,23 @@ class Box(NamedTuple):
         z, y, x = self.stop_zyx
         return x - 1, y - 1, z - 1
 
+    def first_from(self, at_zyx: Triple) -> Triple | None:
+        """Return the first place of this box at or after one, Z slowest; None if there is none."""
+        (z0, y0, x0), (z1, y1, x1) = self
+        if z0 >= z1 or y0 >= y1 or x0 >= x1:
+            return None
+        z, y, x = at_zyx
+        if z < z0:
+            return z0, y0, x0
+        if y < y0:
+            y, x = y0, x0
+        x = max(x, x0)
+        if x >= x1:
+            y, x = y + 1, x0
+        if y >= y1:
+            z, y, x = z + 1, y0, x0
+        return (z, y, x) if z < z1 else None
+
     def blocks(self, block_zyx: Triple) -> "Box":
         """Return the box of blocks that cover this box of voxels (floor division)."""
         start = tuple(a // b for a, b in zip(self.start_zyx, block_zyx, strict=True))

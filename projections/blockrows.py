@@ -150,26 +150,10 @@ def walk_box(
             coords.append(wanted)
             blocks.append(block)
             z, y, x = wanted
-            wanted = _first_inside(box, (z, y, x + 1))
+            wanted = box.first_from((z, y, x + 1))
             continue
         found = txn.seek(key + b"\xff" * 12)
         if found is None or not found[0].startswith(prefix):
             break
-        wanted = _first_inside(box, coord_of(found[0], len(prefix)))
+        wanted = box.first_from(coord_of(found[0], len(prefix)))
     return np.array(coords, np.int32).reshape(-1, 3), blocks
-
-
-def _first_inside(box: Box, at: Triple) -> Triple | None:
-    """Return the first coordinate of the box at or after `at` in order of keys, or None."""
-    (z0, y0, x0), (z1, y1, x1) = box
-    z, y, x = at
-    if z < z0:
-        return z0, y0, x0
-    if y < y0:
-        y, x = y0, x0
-    x = max(x, x0)
-    if x >= x1:
-        y, x = y + 1, x0
-    if y >= y1:
-        z, y, x = z + 1, y0, x0
-    return (z, y, x) if z < z1 else None

@@ -24,7 +24,7 @@ TURN_BYTES = 16 << 20
 """A thread that has written so many bytes lets other work have its turn."""
 
 
-async def send_made(request: NodeRequest, pieces: Iterator[Buffer], length: int) -> None:
+async def write_made(request: NodeRequest, pieces: Iterator[Buffer], length: int) -> None:
     """Answer a GET with pieces, of which the iterator makes each, in a thread, when it is wanted.
 
     The transaction of the request must have ended. An error in the first piece is an ordinary one; later

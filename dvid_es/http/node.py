@@ -31,6 +31,7 @@ T = TypeVar("T")
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 OCTETS = "application/octet-stream"
+TAR = "application/tar"
 PIECE_BYTES = 256 * 1024
 """Streamed answers go out in pieces of about this size: small ones cost six times as much."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from dvid_es.errors import CorruptPack
 from dvid_es.http import direct
-from dvid_es.http.direct import Outgoing, send_made
+from dvid_es.http.direct import Outgoing, write_made
 
 PIECES = [bytes([number]) * (300_000 + number) for number in range(40)]
 WHOLE = b"".join(PIECES)
@@ -23,7 +23,7 @@ def made(live: Any) -> Any:
     source: list[Any] = []
 
     async def handler(request: Any) -> None:
-        return await send_made(request, source[0](), len(WHOLE))
+        return await write_made(request, source[0](), len(WHOLE))
 
     server = live.application.ctx.server
     server.server_routes = {**server.server_routes, "GET api/made": handler}

@@ -65,7 +65,7 @@ def blocks_in(
     """
     head = instance_key(instance, ELEMENTS)
     stop = instance_key(instance, ELEMENTS + 1)
-    wanted = None if box is None else _first_inside(box, *box.start_zyx)
+    wanted = None if box is None else box.first_from(box.start_zyx)
     if box is not None and wanted is None:
         return
     start = head if wanted is None else head + rows.point_bytes(wanted)
@@ -101,25 +101,8 @@ def _leap(box: Box, key: bytes) -> bytes | None:
     (z0, y0, x0), (z1, y1, x1) = box
     if z0 <= z < z1 and y0 <= y < y1 and x0 <= x < x1:
         return None
-    inside = _first_inside(box, z, y, x)
+    inside = box.first_from((z, y, x))
     return b"" if inside is None else rows.point_bytes(inside)
-
-
-def _first_inside(box: Box, z: int, y: int, x: int) -> Triple | None:
-    """Return the first coordinate of a box at or after one in ZYX order, or None."""
-    (z0, y0, x0), (z1, y1, x1) = box
-    if z0 >= z1 or y0 >= y1 or x0 >= x1:
-        return None
-    if z < z0:
-        return z0, y0, x0
-    if y < y0:
-        y, x = y0, x0
-    x = max(x, x0)
-    if x >= x1:
-        y, x = y + 1, x0
-    if y >= y1:
-        z, y, x = z + 1, y0, x0
-    return (z, y, x) if z < z1 else None
 
 
 def _listing(block: bytes, found: list[tuple[bytes, Stored]], known: int) -> Listing:

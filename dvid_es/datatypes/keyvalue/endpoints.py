@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Iterator
 
 from sanic.response import HTTPResponse
 
-from dvid_es.codecs import tar
 from dvid_es.datatypes.keyvalue.commands import (
     ANYTHING,
     DeleteKey,
@@ -17,9 +16,9 @@ from dvid_es.datatypes.keyvalue.commands import (
 )
 from dvid_es.datatypes.keyvalue.events import INLINE_VALUE_MAX
 from dvid_es.datatypes.keyvalue.formats import (
-    json_pieces,
     key_list_pieces,
-    protobuf_pieces,
+    output_of,
+    send_pairs,
 )
 from dvid_es.datatypes.keyvalue.reads import Pinned, find
 from dvid_es.datatypes.keyvalue.rows import bulk_length
@@ -41,7 +40,6 @@ from dvid_es.http.mutations import get_mutations, get_mutations_range
 from dvid_es.http.node import JSON, OCTETS, NodeRequest, empty
 from dvid_es.http.streaming import send_made, take_snapshot
 
-TAR = "application/tar"
 INLINE_FETCH_MAX = 256 * 1024
 """Longer values are read and stored in a thread: the event loop must not wait for the disk."""
 
@@ -224,11 +222,11 @@ async def _send_keys(request: NodeRequest, first: bytes, last: bytes | None) -> 
 async def get_range_values(request: NodeRequest) -> HTTPResponse | None:
     """GET keyrangevalues/<a>/<b>: keys and values from a to b, both included."""
     first, last = _ends(request, "keyrangevalues")
-    kind = _format(request)
+    kind = output_of(request)
     pinned = _pin(request)
     if kind == "json" and request.flag("check"):
         await request.in_thread(_check_all, pinned, first, last)
-    return await _send_pairs(request, kind, _range_pairs(pinned, first, last))
+    return await send_pairs(request, kind, _range_pairs(pinned, first, last))
 
 
 def _range_pairs(pinned: Pinned, first: bytes, last: bytes) -> Iterator[tuple[str, bytes]]:
@@ -247,29 +245,12 @@ def _check_json(key: str, value: bytes) -> None:
         raise InvalidRequest(f'bad JSON for key "{key}"')
 
 
-def _format(request: NodeRequest) -> str:
-    tar = request.flag("tar") or request.flag("jsontar")
-    if tar and request.flag("json"):
-        raise InvalidRequest("can only specify tar or json output, not both")
-    return "tar" if tar else "json" if request.flag("json") else "protobuf"
-
-
-async def _send_pairs(
-    request: NodeRequest, kind: str, pairs: Iterator[tuple[str, bytes]]
-) -> HTTPResponse | None:
-    if kind == "json":
-        return await send_made(request, json_pieces(pairs), JSON)
-    if kind == "tar":
-        return await send_made(request, tar.write(pairs), TAR)
-    return await send_made(request, protobuf_pieces(pairs), OCTETS)
-
-
 # -- batches ----------------------------------------------------------------------------------
 
 
 async def get_key_values(request: NodeRequest) -> HTTPResponse | None:
     """GET keyvalues: the values of the keys in the body, in the order asked for."""
-    kind = _format(request)
+    kind = output_of(request)
     parse = parse_wanted_protobuf if kind == "protobuf" else parse_wanted_json
     wanted = parse(request.body)
     pinned = _pin(request)
@@ -280,7 +261,7 @@ async def get_key_values(request: NodeRequest) -> HTTPResponse | None:
             check_part(key, part, bulk_length(bulk))
     if kind == "json" and (request.flag("check") or any(item.part for item in wanted)):
         await request.in_thread(_check_parts, pinned, items, everything=request.flag("check"))
-    return await _send_pairs(request, kind, _parts(pinned, items))
+    return await send_pairs(request, kind, _parts(pinned, items))
 
 
 Asked = list[tuple[Wanted, Bulk | None]]

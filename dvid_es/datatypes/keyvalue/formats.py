@@ -6,10 +6,35 @@ Source: keyvalues and keyrangevalues in datatype/keyvalue/keyvalue.go (janelia-f
 
 import json
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from dvid_es.codecs import gojson
+from dvid_es.codecs import gojson, tar
+from dvid_es.errors import InvalidRequest
+from dvid_es.http.node import JSON, OCTETS, TAR, NodeRequest
+from dvid_es.http.streaming import send_made
 
 Pairs = Iterable[tuple[str, bytes]]
+
+
+def output_of(request: NodeRequest) -> str:
+    """Return the form that options ask for: "tar", "json" or "protobuf".
+
+    Raises:
+        InvalidRequest: two forms at once.
+    """
+    archive = request.flag("tar") or request.flag("jsontar")
+    if archive and request.flag("json"):
+        raise InvalidRequest("can only specify tar or json output, not both")
+    return "tar" if archive else "json" if request.flag("json") else "protobuf"
+
+
+async def send_pairs(request: NodeRequest, kind: str, pairs: Pairs) -> Any:
+    """Answer with many values in a form that `output_of` names."""
+    if kind == "json":
+        return await send_made(request, json_pieces(pairs), JSON)
+    if kind == "tar":
+        return await send_made(request, tar.write(pairs), TAR)
+    return await send_made(request, protobuf_pieces(pairs), OCTETS)
 
 
 def json_pieces(pairs: Pairs) -> Iterator[bytes]:

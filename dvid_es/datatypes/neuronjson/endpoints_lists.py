@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 from sanic.response import HTTPResponse
 
-from dvid_es.codecs import gojson, tar
+from dvid_es.codecs import gojson
 from dvid_es.codecs.compression import gzip_pieces
-from dvid_es.datatypes.keyvalue.formats import json_pieces, protobuf_pieces
+from dvid_es.datatypes.keyvalue.formats import output_of, send_pairs
 from dvid_es.datatypes.keyvalue.wanted import is_json, parse_wanted_protobuf
 from dvid_es.datatypes.neuronjson.columns import Columns, columns_of, names_of
 from dvid_es.datatypes.neuronjson.endpoints import BY_KEY, shown_of
@@ -21,11 +21,10 @@ from dvid_es.datatypes.neuronjson.rows import LARGEST
 from dvid_es.datatypes.neuronjson.values import TIME, Shown, is_bare
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.datatype import Handler
-from dvid_es.http.node import JSON, OCTETS, NodeRequest, raw_json
+from dvid_es.http.node import JSON, NodeRequest, raw_json
 from dvid_es.http.streaming import send_made, take_snapshot
 from dvid_es.http.wire import parse_json, parse_unsigned
 
-TAR = "application/tar"
 DOCUMENTS_MAX = 256
 
 _RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -156,42 +155,25 @@ async def _kept(request: NodeRequest, what: str, make: Callable[[Pinned], str]) 
 # -- many values ------------------------------------------------------------------------------
 
 
-def _format(request: NodeRequest) -> str:
-    archive = request.flag("tar") or request.flag("jsontar")
-    if archive and request.flag("json"):
-        raise InvalidRequest("can only specify tar or json output, not both")
-    return "tar" if archive else "json" if request.flag("json") else "protobuf"
-
-
-async def _send_pairs(
-    request: NodeRequest, kind: str, pairs: Iterator[Pair]
-) -> HTTPResponse | None:
-    if kind == "json":
-        return await send_made(request, json_pieces(pairs), JSON)
-    if kind == "tar":
-        return await send_made(request, tar.write(pairs), TAR)
-    return await send_made(request, protobuf_pieces(pairs), OCTETS)
-
-
 async def get_range_values(request: NodeRequest) -> HTTPResponse | None:
     """GET keyrangevalues/<a>/<b>: annotations from body a to b, both included."""
-    kind, (first, last) = _format(request), _ends(request, "keyrangevalues")
+    kind, (first, last) = output_of(request), _ends(request, "keyrangevalues")
     shown, items = shown_of(request), _pin(request).items(first, last)
     pairs = ((str(body), shown.text(stored)) for body, stored in items)
-    return await _send_pairs(request, kind, pairs)
+    return await send_pairs(request, kind, pairs)
 
 
 async def get_key_values(request: NodeRequest) -> HTTPResponse | None:
     """GET keyvalues: the annotations of the bodies in the body of the request, in this order."""
-    kind = _format(request)
+    kind = output_of(request)
     keys = await request.in_thread(_wanted_keys, request.body, kind)
     shown, pinned = shown_of(request), _pin(request)
     found = _values(pinned, keys, shown, check=kind == "json" and request.flag("check"))
     if kind == "json":  # what is not there is left out
-        return await _send_pairs(
+        return await send_pairs(
             request, kind, ((key, value) for key, value in found if value is not None)
         )
-    return await _send_pairs(request, kind, ((key, value or b"") for key, value in found))
+    return await send_pairs(request, kind, ((key, value or b"") for key, value in found))
 
 
 def _wanted_keys(body: bytes, kind: str) -> list[str]:

@@ -20,11 +20,10 @@ from dvid_es.events import Bulk
 from dvid_es.http.configuration import Configuration, parse_checksum, parse_compression
 from dvid_es.http.datatype import Handler
 from dvid_es.http.errors import TEXT
-from dvid_es.http.node import NodeRequest, empty, octets, raw_json
+from dvid_es.http.node import TAR, NodeRequest, empty, octets, raw_json
 from dvid_es.http.streaming import Snapshot, send_made, take_snapshot
 from dvid_es.http.wire import parse_json_object, parse_labels, parse_unsigned
 
-TAR = "application/tar"
 FETCH_INLINE_MAX = 256 * 1024
 """Longer blobs are read and stored in a thread: the event loop must not wait for the disk."""
 

@@ -23,7 +23,7 @@ from dvid_es.http.answers import (
     send_whole,
     spans,
 )
-from dvid_es.http.direct import send_made
+from dvid_es.http.direct import write_made
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
 from dvid_es.http.wire import parse_point
 from dvid_es.projections import regions
@@ -196,7 +196,7 @@ async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) 
         if length is None or request.method == "HEAD":
             made = (partial(part.pieces, compression) for part in cut)
             return await send_parts(request, made, length=length)
-        return await send_made(request, (part.gzip_stream() for part in cut), length)
+        return await write_made(request, (part.gzip_stream() for part in cut), length)
     if len(found) <= 1:
         return await send_whole(request, await request.in_thread(found.stream, compression))
     at_once = min(len(found), DECODED_BLOCKS * (AHEAD + 1))
