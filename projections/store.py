@@ -78,6 +78,25 @@ class LmdbTxn:
             found.append(None)
         return found
 
+    def newest_many(self, keys: Sequence[bytes], suffix: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return of each key what follows it in the first row at or after key + suffix, and the value."""
+        cursor = self._cursor
+        if cursor is None:
+            cursor = self._cursor = self._txn.cursor()
+        set_range, item = cursor.set_range, cursor.item
+        tails: list[bytes] = []
+        values: list[bytes] = []
+        add_tail, add_value = tails.append, values.append
+        for start in map(self.prefix.__add__, keys):
+            if set_range(start + suffix):
+                row, value = item()
+                add_tail(row.removeprefix(start))  # of another key: whole
+                add_value(value)
+            else:
+                add_tail(b"")
+                add_value(b"")
+        return tails, values
+
     def next(self) -> Pair | None:
         """Move on by one row after a `seek` and return it."""
         cursor = self._cursor

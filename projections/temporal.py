@@ -53,21 +53,19 @@ def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | N
     if not view.linear:
         return [versioned.read(txn, key, view) for key in keys]
     # Neighbours were often written by the same event: their suffixes are equal.
+    tails, values = txn.newest_many(keys, view.seek_suffix)
     seen = _Seen(view)
+    if all([seen[tail] for tail in set(tails)]):
+        return [value or None for value in values]
     found: list[bytes | None] = []
-    append = found.append
-    for key, pair in zip(keys, txn.seek_many(keys, view.seek_suffix), strict=True):
-        if pair is None:
-            append(None)
-            continue
-        row, value = pair
-        visible = seen[row[len(key) :]]
+    for key, tail, value in zip(keys, tails, values, strict=True):
+        visible = seen[tail]
         if visible:
-            append(value or None)
+            found.append(value or None)
         elif visible is None:
-            append(None)
+            found.append(None)
         else:
-            append(versioned.read(txn, key, view))  # leaps over rows of other versions
+            found.append(versioned.read(txn, key, view))  # leaps over rows of other versions
     return found
 
 

@@ -42,6 +42,13 @@ class ReadTxn(Protocol):
     def seek_many(self, keys: Sequence[bytes], suffix: bytes) -> list[Pair | None]:
         """Return of each key the first row that begins with it, at or after key + suffix."""
 
+    def newest_many(self, keys: Sequence[bytes], suffix: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return of the first row at or after each key + suffix what follows the key, and the value.
+
+        Where that row does not begin with the key, it is there whole, which no view takes for a suffix;
+        or nothing is, where there is no row.
+        """
+
     def next(self) -> Pair | None:
         """Move on by one row after a `seek` and return it."""
 

@@ -143,12 +143,9 @@ def peek_singles(values: Sequence[bytes]) -> tuple[Labels, int] | None:
 
     None if any of them is another one. A merge of thousands of bodies reads them so.
     """
-    joined = b"".join(values)
-    if len(joined) != _SINGLE.itemsize * len(values) or any(
-        len(value) != _SINGLE.itemsize for value in values
-    ):
+    if set(map(len, values)) != {_SINGLE.itemsize}:
         return None
-    rows = np.frombuffer(joined, _SINGLE)
+    rows = np.frombuffer(b"".join(values), _SINGLE)
     if rows["kind"].any() or not rows["voxels"].all():
         return None
     return np.ascontiguousarray(rows["supervoxel"]), int(rows["voxels"].sum(dtype=np.uint64))

@@ -48,7 +48,7 @@ class Merge:
         txn, view = context.txn, context.view
         if not self.bodies:
             raise InvalidRequest("merge requested without any labels to merge")
-        bodies = np.array(sorted(set(self.bodies)), np.uint64)
+        bodies = distinct(np.array(self.bodies, np.uint64))
         if bodies[0] == 0:
             raise InvalidRequest("can't merge label 0, the background")
         if self.target in self.bodies:
