@@ -21,7 +21,7 @@ _STATUS_LINES = {
 def encoded_headers(response: BaseHTTPResponse) -> Iterable[tuple[bytes, bytes]]:
     """Return names and values as bytes; line ends and NUL never get into them."""
     headers = response.headers
-    if has_message_body(response.status):
+    if response.content_type and has_message_body(response.status):
         headers.setdefault("content-type", response.content_type)
     if headers.get("alt-svc") == "":
         del headers["alt-svc"]
@@ -36,7 +36,7 @@ def encoded_headers(response: BaseHTTPResponse) -> Iterable[tuple[bytes, bytes]]
 def encoded_head(response: BaseHTTPResponse) -> bytes:
     """Return status line, headers and empty line: the bytes that Sanic makes of `encoded_headers`."""
     headers = response.headers
-    if has_message_body(response.status):
+    if response.content_type and has_message_body(response.status):
         headers.setdefault("content-type", response.content_type)
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     text = "".join(lines)

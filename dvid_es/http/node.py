@@ -276,5 +276,5 @@ def octets(body: bytes, headers: dict[str, str] | None = None) -> HTTPResponse:
 
 
 def empty() -> HTTPResponse:
-    """Return 200 without a body, DVID's answer to most writes."""
-    return HTTPResponse(b"", 200, content_type=TEXT)
+    """Return 200 without a body, DVID's answer to most writes, and so without a content type."""
+    return HTTPResponse(b"", 200)

@@ -15,6 +15,7 @@ from dvid_es.datatypes.annotation.source import SYNCS, note_source
 from dvid_es.datatypes.annotation.touched import PLACED, TABLES, TOUCHED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
+from dvid_es.http.verbs import with_verbs
 from dvid_es.projections.elements import SOURCES
 from dvid_es.projections.labels import SYNC_WATCHERS, WATCHERS
 
@@ -31,7 +32,10 @@ SYNC_WATCHERS.append(note_source)
 ANNOTATION = Datatype(
     name="annotation",
     version="0.1",
-    endpoints=ENDPOINTS,
+    endpoints=with_verbs(
+        ENDPOINTS,
+        no_head=("elements", "label", "tag", "roi", "blocks", "all-elements", "scan"),
+    ),
     folds=FOLDS,
     create=_create,
     conflicts=conflicts,

@@ -355,6 +355,7 @@ ENDPOINTS = {
     "POST raw": post_raw,
     "GET isotropic": get_isotropic,
     "GET arb": get_arb,
+    "POST arb": get_arb,
     "GET blocks": get_blocks,
     "POST blocks": post_blocks,
     "GET subvolblocks": get_subvolblocks,

@@ -14,6 +14,7 @@ from dvid_es.datatypes.labelmap.bodies import counters
 from dvid_es.datatypes.labelmap.bodies.requests import READS
 from dvid_es.datatypes.labelmap.looked_into import UNMAPPED
 from dvid_es.http.datatype import Created, Datatype
+from dvid_es.http.verbs import with_verbs
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.labels import SOURCES, TELL
 from dvid_es.projections.txn import ReadTxn
@@ -54,7 +55,15 @@ TELL.update(TOLD)
 LABELARRAY = Datatype(
     name="labelarray",
     version="0.1",
-    endpoints=endpoints.ENDPOINTS,
+    endpoints=with_verbs(
+        endpoints.ENDPOINTS,
+        any_method=("metadata", "sparsevol-by-point", "sparsevol-coarse", "sparsevols-coarse"),
+        no_head=(
+            *("raw", "isotropic", "pseudocolor", "blocks", "specificblocks", "sparsevol-size"),
+            *("maxlabel", "nextlabel"),
+        ),
+    ),
+    tagged=False,
     folds=fold.FOLDS,
     create=create,
     extended=extended,

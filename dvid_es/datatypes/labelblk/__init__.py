@@ -10,6 +10,7 @@ from dvid_es.datatypes.labelmap import endpoints_settings, instance_settings, me
 from dvid_es.datatypes.labelmap.looked_into import UNMAPPED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
+from dvid_es.http.verbs import with_verbs
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.labels import SOURCES
 from dvid_es.projections.txn import ReadTxn
@@ -44,7 +45,16 @@ SOURCES["labelblk"] = UNMAPPED
 LABELBLK = Datatype(
     name="labelblk",
     version="0.1",
-    endpoints=endpoints.ENDPOINTS,
+    endpoints=with_verbs(
+        endpoints.ENDPOINTS,
+        any_method=("metadata",),
+        no_head=(
+            *("raw", "isotropic", "pseudocolor", "blocks"),
+            *("info", "help", "metadata", "label"),
+        ),
+        no_put=("info", "help", "metadata", "label"),
+    ),
+    tagged=False,
     folds=fold.FOLDS,
     create=create,
     extended=extended,

@@ -19,6 +19,7 @@ from dvid_es.datatypes.labelmap.voxels import blocks, endpoints_slices, extents
 from dvid_es.datatypes.labelmap.voxels import endpoints as endpoints_voxels
 from dvid_es.datatypes.labelmap.voxels import fold as fold_voxels
 from dvid_es.http.datatype import Datatype
+from dvid_es.http.verbs import with_verbs
 from dvid_es.projections.labels import SOURCES, TELL
 
 VOXEL_ROWS = {
@@ -35,21 +36,33 @@ TELL.update(TOLD)
 LABELMAP = Datatype(
     name="labelmap",
     version="0.1",
-    endpoints={
-        **endpoints_settings.ENDPOINTS,
-        **endpoints_voxels.ENDPOINTS,
-        **endpoints_slices.ENDPOINTS,
-        **endpoints_bodies.ENDPOINTS,
-        **endpoints_splits.ENDPOINTS,
-        **endpoints_precomputed.ENDPOINTS,
-        **endpoints_export.ENDPOINTS,
-        **endpoints_fsck.ENDPOINTS,
-    },
+    endpoints=with_verbs(
+        {
+            **endpoints_settings.ENDPOINTS,
+            **endpoints_voxels.ENDPOINTS,
+            **endpoints_slices.ENDPOINTS,
+            **endpoints_bodies.ENDPOINTS,
+            **endpoints_splits.ENDPOINTS,
+            **endpoints_precomputed.ENDPOINTS,
+            **endpoints_export.ENDPOINTS,
+            **endpoints_fsck.ENDPOINTS,
+        },
+        any_method=(
+            *("metadata", "size", "supervoxels", "supervoxel-sizes", "lastmod"),
+            *("sparsevol-by-point", "sparsevol-coarse", "sparsevols-coarse"),
+        ),
+        no_head=(
+            *("raw", "isotropic", "pseudocolor", "blocks", "specificblocks", "sparsevol-size"),
+            *("existing-labels", "listlabels", "supervoxel-splits", "mappings", "map-stats"),
+            *("maxlabel", "nextlabel", "index", "index-version", "mutations", "mutations-range"),
+            *("history", "proximity", "fvdb"),
+        ),
+    ),
     folds={**fold_voxels.FOLDS, **endpoints_bodies.FOLDS, **fold_splits.FOLDS},
     create=instance_settings.create,
     extended=endpoints_settings.extended_info,
     extents=endpoints_settings.extents_info,
-    reads=endpoints_voxels.READS | endpoints_fsck.READS | endpoints_export.READS,
+    reads=endpoints_fsck.READS | endpoints_export.READS,
     conflicts=merging.conflicts,
     supervoxels=supervoxels_of,
     help="".join(

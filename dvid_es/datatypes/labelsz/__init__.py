@@ -11,6 +11,7 @@ from dvid_es.datatypes.labelsz.tables import TABLES
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import ANY_TYPE, Created, Datatype
+from dvid_es.http.verbs import with_verbs
 from dvid_es.projections import labels
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.txn import ReadTxn
@@ -45,7 +46,7 @@ labels.SYNC_WATCHERS.append(note_sync)
 LABELSZ = Datatype(
     name="labelsz",
     version="0.1",
-    endpoints=ENDPOINTS,
+    endpoints=with_verbs(ENDPOINTS, no_head=("count", "counts", "top", "threshold")),
     folds=FOLDS,
     create=_create,
     extended=_extended,

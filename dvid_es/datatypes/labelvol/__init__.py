@@ -15,6 +15,7 @@ from dvid_es.datatypes.labelvol import endpoints, fold
 from dvid_es.datatypes.labelvol.touched import PLACED, TOUCHED
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
+from dvid_es.http.verbs import with_verbs
 from dvid_es.projections.catalog import Instance
 from dvid_es.projections.labels import SOURCES
 from dvid_es.projections.txn import ReadTxn
@@ -52,7 +53,12 @@ SOURCES["labelvol"] = UNMAPPED
 LABELVOL = Datatype(
     name="labelvol",
     version="0.1",
-    endpoints=endpoints.ENDPOINTS,
+    endpoints=with_verbs(
+        endpoints.ENDPOINTS,
+        any_method=("sparsevol-by-point", "sparsevol-coarse"),
+        no_head=("maxlabel", "nextlabel"),
+    ),
+    tagged=False,
     folds=fold.FOLDS,
     create=create,
     extended=extended,

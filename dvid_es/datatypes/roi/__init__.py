@@ -12,6 +12,7 @@ from dvid_es.errors import InvalidRequest
 from dvid_es.feed.messages import Spans
 from dvid_es.http.configuration import parse_checksum, parse_compression
 from dvid_es.http.datatype import Created, Datatype
+from dvid_es.http.verbs import with_verbs
 from dvid_es.http.wire import parse_point
 from dvid_es.projections import regions
 from dvid_es.projections.catalog import Instance
@@ -49,7 +50,7 @@ def _agreed(*_: object) -> Iterator[Any]:
 ROI = Datatype(
     name="roi",
     version="0.1",
-    endpoints=ENDPOINTS,
+    endpoints=with_verbs(ENDPOINTS, no_head=("mask", "partition")),
     folds=FOLDS,
     create=_create,
     extended=_extended,

@@ -34,6 +34,7 @@ TARSUPERVOXELS = Datatype(
     name="tarsupervoxels",
     version="0.1",
     endpoints=ENDPOINTS,
+    tagged=False,
     folds=FOLDS,
     create=_create,
     extended=lambda txn, instance, view: {"Extension": instance.settings["Extension"]},

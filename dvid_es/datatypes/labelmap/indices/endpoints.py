@@ -14,7 +14,7 @@ from dvid_es.datatypes.labelmap.bodies.requests import parse_label, reads_of
 from dvid_es.datatypes.labelmap.indices import assembly as indices
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.events import INLINE_BYTES_MAX
-from dvid_es.http.node import TEXT, HTTPResponse, NodeRequest, empty, octets, raw_json
+from dvid_es.http.node import HTTPResponse, NodeRequest, empty, octets, raw_json
 from dvid_es.http.wire import parse_labels
 
 INDICES_MAX = 50_000
@@ -65,7 +65,7 @@ async def get_index_version(request: NodeRequest) -> Any:
     if version is None:
         raise InvalidRequest(f"label {label} has no index in any version")
     uuid = request.txn.repo.graph.by_id[version].uuid
-    return HTTPResponse(uuid, 200, content_type=TEXT)
+    return HTTPResponse(uuid, 200, content_type="text/plain")
 
 
 def _parse_list(request: NodeRequest) -> list[int]:

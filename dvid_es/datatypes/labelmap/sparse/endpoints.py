@@ -142,7 +142,8 @@ async def head_sparsevol(request: NodeRequest) -> HTTPResponse:
     label = parse_label(request)
     supervoxel, scale = request.flag("supervoxels"), parse_scale(request)
     plan = await request.in_thread(_plan, request, label, supervoxel, scale, False)
-    return HTTPResponse(b"", 204 if plan is None else 200, content_type="text/html")
+    status = 204 if plan is None else 200
+    return HTTPResponse(b"", status, {"content-type": "text/html"})
 
 
 @indexed

@@ -291,5 +291,3 @@ ENDPOINTS = {
     "GET labels": get_labels,
     "* labels": get_labels,
 }
-
-READS = frozenset({"POST label"})
