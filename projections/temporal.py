@@ -55,7 +55,7 @@ def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | N
     # Neighbours were often written by the same event: their suffixes are equal.
     tails, values = txn.newest_many(keys, view.seek_suffix)
     seen = _Seen(view)
-    if all([seen[tail] for tail in set(tails)]):
+    if all(seen[tail] for tail in set(tails)):
         return [value or None for value in values]
     found: list[bytes | None] = []
     for key, tail, value in zip(keys, tails, values, strict=True):
