@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import lmdb
+import numpy as np
 
 from dvid_es.errors import CorruptStore, StorageFull, WritesHalted
 from dvid_es.events import Bulk
@@ -19,7 +20,8 @@ from dvid_es.ids import PackRef
 from dvid_es.projections import anchor
 from dvid_es.projections.anchor import Anchors
 from dvid_es.projections.catalog import Repo, load
-from dvid_es.projections.txn import BulkReader, Pair
+from dvid_es.projections.temporal import cut
+from dvid_es.projections.txn import BulkReader, KeyTable, Pair
 from dvid_es.versions import View
 
 MAP_BYTES = 4 << 40
@@ -78,24 +80,31 @@ class LmdbTxn:
             found.append(None)
         return found
 
-    def newest_many(self, keys: Sequence[bytes], suffix: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Return of each key what follows it in the first row at or after key + suffix, and the value."""
+    def seek_table(self, keys: KeyTable, suffix: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return of the first row at or after each key + suffix what follows the key, and the value."""
         cursor = self._cursor
         if cursor is None:
             cursor = self._cursor = self._txn.cursor()
         set_range, item = cursor.set_range, cursor.item
-        tails: list[bytes] = []
+        starts = self._whole(keys, suffix)
+        rows: list[bytes] = []
         values: list[bytes] = []
-        add_tail, add_value = tails.append, values.append
-        for start in map(self.prefix.__add__, keys):
-            if set_range(start + suffix):
+        add_row, add_value = rows.append, values.append
+        for start in cut(starts):
+            if set_range(start):
                 row, value = item()
-                add_tail(row.removeprefix(start))  # of another key: whole
+                add_row(row)
                 add_value(value)
             else:
-                add_tail(b"")
+                add_row(b"")
                 add_value(b"")
-        return tails, values
+        width = starts.shape[1] - len(suffix)
+        if set(map(len, rows)) == {starts.shape[1]}:
+            found = np.frombuffer(b"".join(rows), np.uint8).reshape(starts.shape)
+            if np.array_equal(found[:, :width], starts[:, :width]):
+                return cut(found[:, width:]), values
+        begins = cut(starts[:, :width])
+        return [row.removeprefix(key) for row, key in zip(rows, begins, strict=True)], values
 
     def next(self) -> Pair | None:
         """Move on by one row after a `seek` and return it."""
@@ -173,6 +182,20 @@ class LmdbTxn:
         prefix = self.prefix
         with self._txn.cursor() as cursor:
             cursor.putmulti([(prefix + key + suffix, value) for key, value in rows])
+
+    def put_table(self, keys: KeyTable, suffix: bytes, values: Sequence[bytes]) -> None:
+        """Set many rows, `suffix` added to each key; sorted ones are fastest."""
+        with self._txn.cursor() as cursor:
+            cursor.putmulti(zip(cut(self._whole(keys, suffix)), values, strict=True))
+
+    def _whole(self, keys: KeyTable, suffix: bytes) -> KeyTable:
+        """Return keys with the prefix of the repository before them and a suffix behind."""
+        count, width = keys.shape
+        whole = np.empty((count, 4 + width + len(suffix)), np.uint8)
+        whole[:, :4] = np.frombuffer(self.prefix, np.uint8)
+        whole[:, 4 : 4 + width] = keys
+        whole[:, 4 + width :] = np.frombuffer(suffix, np.uint8)
+        return whole
 
     def delete(self, key: bytes) -> None:
         """Remove one row, if it is there."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
-from dvid_es.projections.txn import ReadTxn, WriteTxn
+from dvid_es.projections.txn import KeyTable, ReadTxn, WriteTxn
 from dvid_es.versions import UNBOUNDED, View, row_suffix
 
 SIGN = 1 << 31
@@ -27,14 +27,25 @@ def big_endian(values: NDArray[np.int32]) -> NDArray[np.uint8]:
     return shifted.view(np.uint8).reshape(len(values), 12)
 
 
-def make_keys(instance_id: int, kind: int, *parts: NDArray[np.uint8]) -> list[bytes]:
+def key_table(instance_id: int, kind: int, *parts: NDArray[np.uint8]) -> KeyTable:
     """Return n keys: instance, kind, then the columns of bytes `parts`, each uint8[n, any]."""
+    head = np.frombuffer(instance_key(instance_id, kind), np.uint8)
+    return np.hstack([np.broadcast_to(head, (len(parts[0]), len(head))), *parts])
+
+
+def label_table(instance_id: int, kind: int, labels: NDArray[np.uint64]) -> KeyTable:
+    """Return n keys: instance, kind, label."""
+    columns = np.ascontiguousarray(labels, ">u8").view(np.uint8).reshape(len(labels), 8)
+    return key_table(instance_id, kind, columns)
+
+
+def make_keys(instance_id: int, kind: int, *parts: NDArray[np.uint8]) -> list[bytes]:
+    """Return the keys of `key_table` one by one."""
     n = len(parts[0])
     if n < _FEW:
         first = instance_key(instance_id, kind)
         return [b"".join((first, *(part[i].tobytes() for part in parts))) for i in range(n)]
-    head = np.frombuffer(instance_key(instance_id, kind), np.uint8)
-    return cut(np.hstack([np.broadcast_to(head, (n, len(head))), *parts]))
+    return cut(key_table(instance_id, kind, *parts))
 
 
 def cut(rows: NDArray[np.uint8]) -> list[bytes]:
@@ -45,20 +56,32 @@ def cut(rows: NDArray[np.uint8]) -> list[bytes]:
 
 
 def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | None]:
+    """Return the values of keys in a view, as `read_table`; keys of one width are read fastest.
+
+    Raises:
+        VersionConflict: parents of a version merge hold unequal values.
+    """
+    table = _table(keys)
+    if table is None:
+        return [versioned.read(txn, key, view) for key in keys]
+    return read_table(txn, table, view)
+
+
+def read_table(txn: ReadTxn, keys: KeyTable, view: View) -> list[bytes | None]:
     """Return the values of keys in a view; None where there is none.
 
     Raises:
         VersionConflict: parents of a version merge hold unequal values.
     """
     if not view.linear:
-        return [versioned.read(txn, key, view) for key in keys]
+        return [versioned.read(txn, key, view) for key in cut(keys)]
+    tails, values = txn.seek_table(keys, view.seek_suffix)
     # Neighbours were often written by the same event: their suffixes are equal.
-    tails, values = txn.newest_many(keys, view.seek_suffix)
     seen = _Seen(view)
     if all(seen[tail] for tail in set(tails)):
         return [value or None for value in values]
     found: list[bytes | None] = []
-    for key, tail, value in zip(keys, tails, values, strict=True):
+    for key, tail, value in zip(cut(keys), tails, values, strict=True):
         visible = seen[tail]
         if visible:
             found.append(value or None)
@@ -67,6 +90,13 @@ def read_many(txn: ReadTxn, keys: Sequence[bytes], view: View) -> list[bytes | N
         else:
             found.append(versioned.read(txn, key, view))  # leaps over rows of other versions
     return found
+
+
+def _table(keys: Sequence[bytes]) -> KeyTable | None:
+    """Return many keys of one width as a table; None if they are few or of several widths."""
+    if len(keys) < _FEW or len(set(map(len, keys))) > 1:
+        return None
+    return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
 
 
 class _Seen(dict[bytes, bool | None]):
@@ -145,6 +175,10 @@ def _visible(suffixes: NDArray[np.uint8], view: View) -> NDArray[np.bool_]:
 def put_many(
     txn: WriteTxn, keys: Sequence[bytes], values: Sequence[bytes], version: int, sequence: int
 ) -> None:
-    """Add rows written by one event; sorted keys are fastest."""
-    if keys:
-        txn.put_many(zip(keys, values, strict=True), row_suffix(version, sequence))
+    """Add rows written by one event; sorted keys of one width are fastest."""
+    suffix = row_suffix(version, sequence)
+    table = _table(keys)
+    if table is not None:
+        txn.put_table(table, suffix, values)
+    elif keys:
+        txn.put_many(zip(keys, values, strict=True), suffix)

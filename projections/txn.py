@@ -7,6 +7,9 @@ instance (u32, big endian; 0 for the repository itself) and the kind of row (one
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dvid_es.events import Bulk
 from dvid_es.ids import PackRef
 from dvid_es.versions import View
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from dvid_es.projections.catalog import Repo
 
 Pair = tuple[bytes, bytes]
+
+KeyTable = NDArray[np.uint8]
+"""Keys of one width, uint8[n, width]."""
 
 
 class BulkReader(Protocol):
@@ -42,7 +48,7 @@ class ReadTxn(Protocol):
     def seek_many(self, keys: Sequence[bytes], suffix: bytes) -> list[Pair | None]:
         """Return of each key the first row that begins with it, at or after key + suffix."""
 
-    def newest_many(self, keys: Sequence[bytes], suffix: bytes) -> tuple[list[bytes], list[bytes]]:
+    def seek_table(self, keys: KeyTable, suffix: bytes) -> tuple[list[bytes], list[bytes]]:
         """Return of the first row at or after each key + suffix what follows the key, and the value.
 
         Where that row does not begin with the key, it is there whole, which no view takes for a suffix;
@@ -76,6 +82,9 @@ class WriteTxn(ReadTxn, Protocol):
 
     def put_many(self, rows: Iterable[Pair], suffix: bytes = b"") -> None:
         """Set many rows, `suffix` added to each key; sorted ones are fastest."""
+
+    def put_table(self, keys: KeyTable, suffix: bytes, values: Sequence[bytes]) -> None:
+        """Set the rows of many keys + suffix; sorted ones are fastest."""
 
     def delete(self, key: bytes) -> None:
         """Remove one row, if it is there. Never used on temporal rows."""

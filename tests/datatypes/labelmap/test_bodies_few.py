@@ -24,6 +24,9 @@ class Rows:
     def put_many(self, rows, suffix: bytes = b"") -> None:
         self.rows += [(key + suffix, value) for key, value in rows]
 
+    def put_table(self, keys, suffix: bytes, values) -> None:
+        self.put_many(zip([key.tobytes() for key in keys], values, strict=True), suffix)
+
 
 def labels(chance: random.Random, count: int) -> np.ndarray:
     top = chance.choice((5, 40, 2**64 - 1))

@@ -16,7 +16,7 @@ from dvid_es.datatypes.labelmap.bodies.labelsets import member, union, without
 from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
-from dvid_es.projections.temporal import make_keys, put_many, read_many
+from dvid_es.projections.temporal import cut, label_table, read_table
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View, row_suffix
 
@@ -45,8 +45,7 @@ def body_keys(instance_id: int, bodies: Labels) -> list[bytes]:
     """Return the keys of bodies, without suffix."""
     if len(bodies) < _FEW:
         return [body_key(instance_id, body) for body in bodies.tolist()]
-    columns = np.ascontiguousarray(bodies, ">u8").view(np.uint8).reshape(len(bodies), 8)
-    return make_keys(instance_id, BODIES, columns)
+    return cut(label_table(instance_id, BODIES, bodies))
 
 
 def read(txn: ReadTxn, instance_id: int, body: int, view: View) -> Body | None:
@@ -57,7 +56,9 @@ def read(txn: ReadTxn, instance_id: int, body: int, view: View) -> Body | None:
 
 def read_values(txn: ReadTxn, instance_id: int, bodies: Labels, view: View) -> list[bytes | None]:
     """Return the values of the rows of many bodies."""
-    return read_many(txn, body_keys(instance_id, bodies), view)
+    if len(bodies) < _FEW:
+        return [versioned.read(txn, key, view) for key in body_keys(instance_id, bodies)]
+    return read_table(txn, label_table(instance_id, BODIES, bodies), view)
 
 
 def total_voxels(values: Sequence[bytes | None]) -> list[int]:
@@ -122,8 +123,9 @@ def remove_many(txn: WriteTxn, record: Record, labels: Labels) -> None:
         for label in labels.tolist():
             txn.put(body_key(header.instance, label) + suffix, versioned.TOMBSTONE)
         return
-    keys = body_keys(header.instance, np.sort(labels))
-    put_many(txn, keys, [versioned.TOMBSTONE] * len(keys), header.version, record.offset)
+    keys = label_table(header.instance, BODIES, np.sort(labels))
+    suffix = row_suffix(header.version, record.offset)
+    txn.put_table(keys, suffix, [versioned.TOMBSTONE] * len(keys))
 
 
 def with_added(txn: WriteTxn, record: Record, label: int, body: Body, svs: Labels) -> Body:

@@ -50,13 +50,7 @@ class BodyReads:
         """
         one = np.array([label], np.uint64)
         if supervoxel:
-            labels, found = self.mapping().look_up(one)
-            if found[0] and not labels[0]:
-                raise InvalidRequest(
-                    f"cannot get label for supervoxel {label}, which has been split and doesn't"
-                    " exist anymore"
-                )
-            label = int(labels[0])
+            label = self.body_of(label)
         body = self.body(label)
         if body is None or not body.members:
             return None
@@ -65,6 +59,20 @@ class BodyReads:
         if not bodysets.contains(self.txn, self.instance_id, body, one)[0]:
             return None
         return label, body, one
+
+    def body_of(self, supervoxel: int) -> int:
+        """Return the body that a supervoxel is mapped to, itself unless the mapping says otherwise.
+
+        Raises:
+            InvalidRequest: the supervoxel was split and is no more.
+        """
+        labels, found = self.mapping().look_up(np.array([supervoxel], np.uint64))
+        if found[0] and not labels[0]:
+            raise InvalidRequest(
+                f"cannot get label for supervoxel {supervoxel}, which has been split and doesn't"
+                " exist anymore"
+            )
+        return int(labels[0])
 
     def size(self, label: int, supervoxel: bool) -> int:
         """Return the voxels of a body or a supervoxel; 0 if there is none.

@@ -21,7 +21,7 @@ from dvid_es.errors import VersionConflict
 from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import checkpoint, instance_key
-from dvid_es.projections.temporal import cut, make_keys, put_many
+from dvid_es.projections.temporal import cut, label_table
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View, row_suffix, split_suffix
 
@@ -241,8 +241,7 @@ def entry_keys(instance_id: int, svs: Labels) -> list[bytes]:
     if len(svs) < _FEW:
         prefix = instance_key(instance_id, ENTRIES)
         return [prefix + sv.to_bytes(8, "big") for sv in svs.tolist()]
-    columns = np.ascontiguousarray(svs, ">u8").view(np.uint8).reshape(len(svs), 8)
-    return make_keys(instance_id, ENTRIES, columns)
+    return cut(label_table(instance_id, ENTRIES, svs))
 
 
 def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> None:
@@ -261,11 +260,12 @@ def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> N
         txn.put(journal, header.version.to_bytes(4, "big") + data)
         return
     order = np.argsort(svs, kind="stable")
-    svs, bodies = svs[order], np.ascontiguousarray(bodies[order], "<u8")
-    values = cut(bodies.view(np.uint8).reshape(len(bodies), 8))
-    put_many(txn, entry_keys(header.instance, svs), values, header.version, record.offset)
-    joined = np.stack([svs.astype("<u8"), bodies], axis=1).tobytes()
-    txn.put(journal, header.version.to_bytes(4, "big") + joined)
+    pairs_of = np.empty((len(svs), 2), "<u8")
+    pairs_of[:, 0], pairs_of[:, 1] = svs[order], bodies[order]
+    keys = label_table(header.instance, ENTRIES, pairs_of[:, 0])
+    values = cut(pairs_of[:, 1:].view(np.uint8))
+    txn.put_table(keys, row_suffix(header.version, record.offset), values)
+    txn.put(journal, header.version.to_bytes(4, "big") + pairs_of.tobytes())
 
 
 def _body(value: bytes) -> int:
