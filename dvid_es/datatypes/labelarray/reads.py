@@ -32,6 +32,10 @@ class LabelReads(BodyReads):
         found = self.body(label)
         return None if found is None else (label, found, found.added)
 
+    def body_of(self, supervoxel: int) -> int:
+        """Return the label itself."""
+        return supervoxel
+
     def listed(self, start: int, limit: int) -> Iterator[tuple[bytes, bytes]]:
         """Iterate over label (u64, big endian) and voxels (u64, little endian) from a label on."""
         return islice(self._listed(start), limit)

@@ -146,6 +146,8 @@ def test_a_supervoxel_that_is_split_off_whole_leaves_a_ghost(splitting: Any) -> 
     check_version(splitting, node, model, [5, 6, 7])
     assert splitting.ok("GET", f"{node}/mapping", json_body=[7]).json() == [3]
     assert splitting.ok("GET", f"{node}/supervoxels/3").json() == [3], "the ghost has no voxels"
+    head, get = (splitting.call(m, f"{node}/sparsevol/7?supervoxels=true") for m in ("HEAD", "GET"))
+    assert (head.status, get.status) == (200, 404), "HEAD asks for the body of a supervoxel"
     cleaved = splitting.ok("POST", f"{node}/cleave/3", json_body=[7]).json()["CleavedLabel"]
     assert splitting.ok("GET", f"{node}/mapping", json_body=[7]).json() == [cleaved]
 

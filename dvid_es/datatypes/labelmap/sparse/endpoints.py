@@ -138,10 +138,11 @@ def _encode(pieces: list[rle.Runs], form: str, compression: str) -> list[Buffer]
 
 @indexed
 async def head_sparsevol(request: NodeRequest) -> HTTPResponse:
-    """Answer whether there are voxels: 200 or 204."""
-    label = parse_label(request)
-    supervoxel, scale = request.flag("supervoxels"), parse_scale(request)
-    plan = await request.in_thread(_plan, request, label, supervoxel, scale, False)
+    """Answer whether there are voxels: 200 or 204. Of a supervoxel, its whole body is meant."""
+    label, scale = parse_label(request), parse_scale(request)
+    if request.flag("supervoxels"):
+        label = reads_of(request).body_of(label)
+    plan = await request.in_thread(_plan, request, label, False, scale, False)
     status = 204 if plan is None else 200
     return HTTPResponse(b"", status, {"content-type": "text/html"})
 
