@@ -11,8 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dvid_es.clock import Clock
@@ -27,7 +26,7 @@ from dvid_es.errors import (
     WritesHalted,
 )
 from dvid_es.events import Header, Record, encode_event, encode_header, to_builtins
-from dvid_es.logs.base import Entry, check_entries
+from dvid_es.logs.base import Entry
 from dvid_es.projections.catalog import Repo, checkpoint
 from dvid_es.projections.projector import Projector, idempotency_row
 from dvid_es.projections.store import Batch, LmdbTxn, Store
@@ -46,7 +45,12 @@ Follow = Callable[[Stream, int], None]
 """Applies what a log holds and the projections lack, up to an offset; see `replay.catchup.follow`."""
 
 
-@dataclass(slots=True, kw_only=True)
+def _nobody(write: "Write") -> None:
+    """Tell nobody."""
+    del write
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Write:
     """A command on its way through the writer."""
 
@@ -66,7 +70,32 @@ class Write:
     dry_run: bool = False
     idempotency_key: str = ""
     creates: bool = False
-    done: "Future[Written]" = field(default_factory=Future)
+    tell: Callable[["Write"], None] = _nobody
+    """Called once, by the writer's thread, when there is `written` or `problem`."""
+
+    waiter: Any = None
+    """For whoever is told."""
+
+    withdrawn: bool = False
+    """Nobody waits any more: a command that has not begun is left."""
+
+    written: "Written | None" = None
+    problem: BaseException | None = None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether it is known what became of it."""
+        return self.written is not None or self.problem is not None
+
+    def succeed(self, written: "Written") -> None:
+        """Say that it is durable and visible."""
+        self.written = written
+        self.tell(self)
+
+    def fail(self, problem: BaseException) -> None:
+        """Say that it is refused."""
+        self.problem = problem
+        self.tell(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +131,7 @@ class Writer:
         self._settings = settings
         self._published = published
         self._follow = follow
-        self._queue: queue.Queue[Write | None] = queue.Queue(QUEUE_MAX)
+        self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._halted: dict[str, str] = {}
         self._backlog: dict[str, tuple[Stream, list[Record]]] = {}
         self._doubtful: set[str] = set()
@@ -119,17 +148,15 @@ class Writer:
             self._queue.put(None)
             self._thread.join()
 
-    def submit(self, write: Write) -> "Future[Written]":
-        """Queue a command; the future ends when it is durable and visible, or refused.
+    def submit(self, write: Write) -> None:
+        """Queue a command; it tells when it is durable and visible, or refused.
 
         Raises:
             WritesHalted: too many commands are waiting.
         """
-        try:
-            self._queue.put_nowait(write)
-        except queue.Full:
-            raise WritesHalted(f"{QUEUE_MAX} writes are waiting already; try again later") from None
-        return write.done
+        if self._queue.qsize() >= QUEUE_MAX:
+            raise WritesHalted(f"{QUEUE_MAX} writes are waiting already; try again later")
+        self._queue.put(write)
 
     @property
     def waiting(self) -> int:
@@ -155,7 +182,7 @@ class Writer:
 
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
-            waiting = [write for write in batch if write.done.set_running_or_notify_cancel()]
+            waiting = [write for write in batch if not write.withdrawn]
             try:
                 self._process(waiting)
             except BaseException as problem:
@@ -168,11 +195,8 @@ class Writer:
         if first is None:
             return None
         batch = [first]
-        while len(batch) < BATCH_MAX:
-            try:
-                following = self._queue.get_nowait()
-            except queue.Empty:
-                break
+        for _ in range(min(self._queue.qsize(), BATCH_MAX - 1)):
+            following = self._queue.get_nowait()
             if following is None:
                 self._queue.put(None)
                 break
@@ -305,7 +329,7 @@ class Writer:
             raise
 
     def _one(self, batch: Batch, write: Write, pending: "_Pending") -> None:
-        if write.done.done():
+        if write.is_ended:
             return
         if isinstance(write.command, _Settle):
             pending.answer(write, Written(b"", -1))
@@ -319,13 +343,13 @@ class Writer:
                     first = Written(kept[8:], int.from_bytes(kept[:8], "big"))
                     pending.answer(write, first)
                     return
-            context = self._context(write, txn)
+            context = self._context(write, txn, pending.sequence)
             decision = write.command.decide(context)
         except Exception as problem:
             if not isinstance(problem, DvidError):
                 logger.exception("a command failed while it was decided")
             self._forget_created(write, pending)
-            write.done.set_exception(problem)
+            write.fail(problem)
             return
         records = self._records(write, context, decision)
         if write.dry_run:
@@ -335,12 +359,13 @@ class Writer:
             return
         try:
             for record in records:
-                self._projector.apply(txn, record)
+                self._projector.apply(txn, record, record.offset)
         except Exception as problem:
             self._forget_created(write, pending)
             raise _FoldFailed from problem
         pending.records.extend(records)
-        pending.answer(write, Written(decision.answer, checkpoint(txn) - 1))
+        pending.sequence += len(records)
+        pending.answer(write, Written(decision.answer, pending.sequence - 1))
 
     def _stream(self, write: Write) -> Stream:
         if write.creates:
@@ -352,7 +377,7 @@ class Writer:
             pending.forget()
             self._streams.discard(write.root)
 
-    def _context(self, write: Write, txn: LmdbTxn) -> Context:
+    def _context(self, write: Write, txn: LmdbTxn, sequence: int) -> Context:
         version = instance = None
         if not write.creates:
             repo = txn.repo
@@ -371,7 +396,7 @@ class Writer:
                     raise LockedVersion(f"Cannot write to locked node {version.uuid}")
         return Context(
             txn=txn,
-            sequence=checkpoint(txn),
+            sequence=sequence,
             time_ns=self._clock.now_ns(),
             version=version,
             instance=instance,
@@ -408,7 +433,6 @@ class Writer:
                 number, schema, facts = encode_event(record.event)
                 header = encode_header(record.header)
                 entries.append(Entry(number, schema, record.time_ns, header, facts))
-            check_entries(entries)
         except Exception as problem:
             raise _FoldFailed from problem
         try:
@@ -421,6 +445,8 @@ class Writer:
             stream.log.sync()
         except StorageFull:
             raise  # the log was cut back to where it was
+        except InvalidRequest as problem:
+            raise _FoldFailed from problem  # no log can hold it, and nothing of it is there
         except LogUnavailable:
             self._doubt(stream)
             raise
@@ -444,8 +470,8 @@ class _FoldFailed(Exception):
 
 def _fail(writes: list[Write], problem: BaseException) -> None:
     for write in writes:
-        if not write.done.done():
-            write.done.set_exception(problem)
+        if not write.is_ended:
+            write.fail(problem)
 
 
 class _Pending:
@@ -454,6 +480,8 @@ class _Pending:
     def __init__(self) -> None:
         self.stream: Stream | None = None
         self.records: list[Record] = []
+        self.sequence = 0
+        """Offset of the next event."""
         self._txn: LmdbTxn | None = None
         self._answers: list[tuple[Write, Written]] = []
 
@@ -461,6 +489,7 @@ class _Pending:
         if self._txn is None:
             self.stream = stream
             self._txn = batch.scope(stream.root, stream.repo, stream.packs)
+            self.sequence = checkpoint(self._txn)
         return self._txn
 
     def forget(self) -> None:
@@ -477,4 +506,4 @@ class _Pending:
             assert self.stream.repo is not None
             published([self.stream.repo])
         for write, written in self._answers:
-            write.done.set_result(written)
+            write.succeed(written)

@@ -24,13 +24,19 @@ class Projector:
         """Use these folds; an event without one changes only counters and checkpoint."""
         self._folds = folds
 
-    def apply(self, txn: WriteTxn, record: Record) -> None:
+    def apply(self, txn: WriteTxn, record: Record, expected: int | None = None) -> None:
         """Fold one record and move the checkpoint past it, in the same transaction.
+
+        Args:
+            txn: the state to change.
+            record: the next one.
+            expected: its checkpoint, for who knows it.
 
         Raises:
             CorruptStore: the record is not the next one of this store.
         """
-        expected = checkpoint(txn)
+        if expected is None:
+            expected = checkpoint(txn)
         if record.offset != expected:
             raise _out_of_order(record.offset, expected)
         for fold in self._folds.get(type(record.event), ()):

@@ -181,7 +181,7 @@ class NodeRequest:
             creates=creates,
         )
         self.finish()  # a reader kept open while waiting would hold back the pages of the store
-        written = await self.server.deliveries.submit(write)
+        written = await self.server.deliveries.written(write)
         if write.dry_run:
             raise DryRun(written)
         self.sequence = written.sequence
@@ -199,8 +199,10 @@ class NodeRequest:
     def is_admin(self) -> bool:
         """Whether the request shows the admin token, as `admintoken=` or in X-DVID-Admin-Token."""
         token = self.server.settings.admin_token
+        if not token:
+            return False
         shown = self.args.get("admintoken") or self.raw.headers.get("x-dvid-admin-token") or ""
-        return bool(token) and hmac.compare_digest(shown.encode(), token.encode())
+        return hmac.compare_digest(shown.encode(), token.encode())
 
     def need_admin(self, what: str) -> None:
         """Refuse the request without the admin token.

@@ -101,6 +101,20 @@ class Poisoned:
         return Decision((Outcome(event=Poison()),))
 
 
+def submitted(writer: Writer, write: Write) -> Future[Written]:
+    ended: Future[Written] = Future()
+
+    def tell(write: Write) -> None:
+        if write.written is not None:
+            ended.set_result(write.written)
+        else:
+            ended.set_exception(write.problem)
+
+    write.tell = tell
+    writer.submit(write)
+    return ended
+
+
 class World:
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "store", map_bytes=1 << 30)
@@ -118,7 +132,7 @@ class World:
         creates = isinstance(command, Make)
         target = {} if creates else {"version": 1, "instance": 1}
         write = Write(root=ROOT, command=command, creates=creates, **target, **more)
-        return self.writer.submit(write)
+        return submitted(self.writer, write)
 
     def do(self, command: object, **more: object) -> Written:
         return self.submit(command, **more).result(10)
@@ -251,7 +265,7 @@ def test_a_repository_whose_creation_is_refused_leaves_no_folder(tmp_path: Path)
     try:
         write = Write(root=ROOT, command=Refused(), creates=True)
         with pytest.raises(InvalidRequest):
-            world.writer.submit(write).result(10)
+            submitted(world.writer, write).result(10)
         assert world.streams.all() == []
     finally:
         world.writer.stop()

@@ -179,11 +179,11 @@ class Gate:
 
     def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         self.held: list[asyncio.Future[Written]] = []
-        monkeypatch.setattr(rig.server.deliveries, "submit", self.submit)
+        monkeypatch.setattr(rig.server.deliveries, "written", self.written)
 
-    def submit(self, _: object) -> asyncio.Future[Written]:
+    async def written(self, _: object) -> Written:
         self.held.append(asyncio.get_running_loop().create_future())
-        return self.held[-1]
+        return await self.held[-1]
 
     def open(self) -> None:
         for waiter in self.held:
