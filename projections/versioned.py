@@ -6,6 +6,7 @@ tombstone. At a version merge the nearest ancestor over all parents wins; two un
 are a conflict. Source: findMatch in datastore/datastore.go (janelia-flyem/dvid).
 """
 
+import struct
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from dvid_es.versions import UNBOUNDED, VersionGraph, View, row_suffix, split_su
 SUFFIX_BYTES = 12
 TOMBSTONE = b""
 _SKIPS_BEFORE_SEEK = 16
+_unpack_suffix = struct.Struct(">IQ").unpack_from
 
 
 class Row(NamedTuple):
@@ -39,8 +41,18 @@ def read(txn: ReadTxn, key: bytes, view: View) -> bytes | None:
     Raises:
         VersionConflict: parents of a version merge hold unequal values.
     """
-    row = read_row(txn, key, view)
-    return None if row is None else row.value or None
+    found = txn.seek(key + view.seek_suffix)
+    if found is None:
+        return None
+    row, value = found
+    if len(row) != len(key) + SUFFIX_BYTES or not row.startswith(key):
+        return None
+    version, sequence = _unpack_suffix(row, len(key))
+    version = 0xFFFFFFFF - version
+    if version >= view.fork and UNBOUNDED - sequence <= view.bounds.get(version, -1):
+        return value or None  # nearly always
+    chosen = read_row(txn, key, view)
+    return None if chosen is None else chosen.value or None
 
 
 def read_row(txn: ReadTxn, key: bytes, view: View) -> Row | None:

@@ -3,16 +3,23 @@
 Python's own `int()` takes "1_0", " 5" and other digits than 0-9; DVID's paths are joined with "_".
 """
 
+import contextlib
 import json
 import re
 from typing import Any
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from dvid_es.errors import InvalidRequest
 
 _UNSIGNED = re.compile(r"[0-9]{1,40}\Z")
 _SIGNED = re.compile(r"[+-]?[0-9]{1,40}\Z")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_LABELS_ALONE = b"0123456789[], \t\r\n"
+"""Nothing else is in the JSON of labels: no sign, fraction or exponent."""
+
+_decode_labels = msgspec.json.Decoder(list[int]).decode
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -132,6 +139,11 @@ def parse_labels(body: bytes) -> list[int]:
     Raises:
         InvalidRequest: not such an array.
     """
+    if not body.translate(None, _LABELS_ALONE):
+        with contextlib.suppress(msgspec.MsgspecError):
+            labels = _decode_labels(body)
+            if max(labels, default=0) < 1 << 64:
+                return labels
     value = parse_json(body)
     if value is None:
         return []
