@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from dvid_es.datatypes.labelmap.bodies import bodysets
+from dvid_es.datatypes.labelmap.bodies import bodyrow
 from dvid_es.projections.store import LmdbTxn
 from dvid_es.settings import Settings
 from tests.datatypes.labelmap import split_cases as cases
@@ -112,7 +112,7 @@ def test_the_diff_of_any_two_moments_is_that_of_their_volumes(
     served: Any, seed: int, row_labels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Sets of bodies lie in bases, as those of large bodies do, where rows hold few labels.
-    monkeypatch.setattr(bodysets, "_ROW_LABELS", row_labels)
+    monkeypatch.setattr(bodyrow, "_ROW_LABELS", row_labels)
     walk = Walk(served, seed, versions=4)
     moments = []
     for part in range(4):

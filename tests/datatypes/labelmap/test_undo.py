@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dvid_es.codecs import messages_pb2
-from dvid_es.datatypes.labelmap.bodies import bodysets, mutationlog
+from dvid_es.datatypes.labelmap.bodies import bodyrow, bodysets, mutationlog
 from dvid_es.datatypes.labelmap.undo import classic, deciding, endpoints
 from dvid_es.datatypes.labelmap.undo.events import Reversal
 from dvid_es.events import decode
@@ -47,7 +47,7 @@ def served(run_server: Any, tmp_path: Path) -> Iterator[Any]:
 def bases(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sets of bodies as they are, or in bases as those of large bodies."""
     if request.param == "bases":
-        monkeypatch.setattr(bodysets, "_ROW_LABELS", 1)
+        monkeypatch.setattr(bodyrow, "_ROW_LABELS", 1)
         monkeypatch.setattr(bodysets, "_BASES_MAX", 2)
 
 

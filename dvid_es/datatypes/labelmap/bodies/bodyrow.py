@@ -5,8 +5,9 @@ of them the supervoxels that have left it, and a small array of supervoxels adde
 short, and a merge or a cleave writes what it moves and not what the body holds.
 """
 
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -35,6 +36,9 @@ _SINGLE = np.dtype(
 
 _BASE = struct.Struct("<QQBxxxII")
 _LAST = struct.Struct("<QHHH")
+_ROW_LABELS = 192
+"""A row holds at least so many added or removed supervoxels before a base is written."""
+
 _HAS_LAST = 1
 _HAS_OVERRIDES = 2
 
@@ -88,8 +92,7 @@ def encode(body: Body) -> bytes:
         _HEAD.pack(flags, len(body.bases), 0, len(body.added), body.members, body.voxels),
     ]
     if flags & _HAS_LAST:
-        texts = [text.encode()[:65535] for text in body.last[1:]]
-        pieces += (_LAST.pack(body.last.mutation_id, *map(len, texts)), *texts)
+        pieces.append(_encode_last(body.last))
     for base in body.bases:
         pieces += (
             _BASE.pack(base.body, base.sequence, base.part, base.size, len(base.removed)),
@@ -97,6 +100,66 @@ def encode(body: Body) -> bytes:
         )
     pieces.append(body.added.tobytes())
     return b"".join(pieces)
+
+
+def _encode_last(last: Last) -> bytes:
+    mutation_id, time, user, app = last
+    texts = time.encode()[:65535], user.encode()[:65535], app.encode()[:65535]
+    return b"".join((_LAST.pack(mutation_id, *map(len, texts)), *texts))
+
+
+def encode_few(svs: Sequence[int], voxels: int, last: Last) -> bytes:
+    """Return the value of a body of few supervoxels (ascending) that an event has made."""
+    head = _HEAD.pack(_HAS_LAST, 0, 0, len(svs), len(svs), voxels)
+    return b"".join((head, _encode_last(last), pack_labels(svs)))
+
+
+def grown(value: bytes, svs: Sequence[int], voxels: int, last: Last) -> bytes | None:
+    """Return the value of a body that has gained few supervoxels, and so many voxels, by an event.
+
+    None if its row becomes too long.
+    """
+    flags, bases, _, added, count, before = _HEAD.unpack_from(value)
+    members = count + len(svs)
+    if added + len(svs) > row_labels(members):
+        return None
+    start, stop = _last_end(value, flags), len(value) - 8 * added
+    labels = sorted((*unpack_labels(value[stop:]), *svs))
+    head = _HEAD.pack(flags | _HAS_LAST, bases, 0, len(labels), members, before + voxels)
+    return b"".join((head, _encode_last(last), value[start:stop], pack_labels(labels)))
+
+
+def shrunk(value: bytes, gone: Set[int], voxels: int, last: Last) -> bytes | None:
+    """Return the value of a body that has lost few of its supervoxels, and has so many voxels now.
+
+    None if it has bases or posted counts, which may change as well.
+    """
+    flags, bases, _, added, _, _ = _HEAD.unpack_from(value)
+    if bases or flags & _HAS_OVERRIDES:
+        return None
+    labels = unpack_labels(value[len(value) - 8 * added :])
+    return encode_few([label for label in labels if label not in gone], voxels, last)
+
+
+def _last_end(value: bytes, flags: int) -> int:
+    if not flags & _HAS_LAST:
+        return _HEAD.size
+    return _HEAD.size + _LAST.size + sum(_LAST.unpack_from(value, _HEAD.size)[1:])
+
+
+def row_labels(count: int) -> int:
+    """Return how many labels a row lists, of a body or a base of so many, before a base is written."""
+    return max(_ROW_LABELS, math.isqrt(count))
+
+
+def pack_labels(labels: Sequence[int]) -> bytes:
+    """Return few labels as little-endian u64."""
+    return struct.pack(f"<{len(labels)}Q", *labels)
+
+
+def unpack_labels(data: bytes) -> tuple[int, ...]:
+    """Return few labels of little-endian bytes."""
+    return struct.unpack(f"<{len(data) >> 3}Q", data)
 
 
 def encode_single(supervoxel: int, voxels: int) -> bytes:

@@ -4,14 +4,13 @@ The sets do not follow from the mapping, as in DVID: a posted mapping changes no
 no mapping; merges, cleaves and voxels change both.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.bodies import bodyrow
-from dvid_es.datatypes.labelmap.bodies.bodyrow import NO_LABELS, Base, Body
+from dvid_es.datatypes.labelmap.bodies.bodyrow import NO_LABELS, Base, Body, row_labels
 from dvid_es.datatypes.labelmap.bodies.labelsets import member, union, without
 from dvid_es.events import Record
 from dvid_es.projections import versioned
@@ -24,9 +23,6 @@ BODIES = 80
 BASES = 81
 
 Labels = NDArray[np.uint64]
-
-_ROW_LABELS = 192
-"""A row holds at least so many added or removed supervoxels before a base is written."""
 
 _BASES_MAX = 6
 _FEW = 16
@@ -135,7 +131,7 @@ def with_added(txn: WriteTxn, record: Record, label: int, body: Body, svs: Label
     """
     added = union(body.added, svs)
     body = body._replace(members=body.members + len(svs), added=added)
-    if len(added) <= _row_labels(body.members):
+    if len(added) <= row_labels(body.members):
         return body
     bases = (*body.bases, _put_base(txn, record, label, body, added))
     body = body._replace(bases=bases, added=NO_LABELS)
@@ -153,7 +149,7 @@ def with_removed(txn: WriteTxn, record: Record, label: int, body: Body, svs: Lab
         if not body.bases
         else _removed_from_parts(txn, record, label, body, svs)
     )
-    if body.bases and body.members <= _row_labels(body.members):
+    if body.bases and body.members <= row_labels(body.members):
         return body._replace(bases=(), added=supervoxels(txn, instance_id, body))
     return body
 
@@ -172,7 +168,7 @@ def _removed_from_parts(txn: WriteTxn, record: Record, label: int, body: Body, s
         rest = rest[~gone]
         if len(removed) == base.size:
             continue
-        if len(removed) > _row_labels(base.size):
+        if len(removed) > row_labels(base.size):
             kept = without(labels, removed)
             bases.append(_put_base(txn, record, label, left._replace(bases=tuple(bases)), kept))
         else:
@@ -205,7 +201,3 @@ def _put_base(txn: WriteTxn, record: Record, label: int, body: Body, labels: Lab
         base = base._replace(part=part)
     txn.put(base_key(record.header.instance, base), labels.astype("<u8", copy=False).tobytes())
     return base
-
-
-def _row_labels(count: int) -> int:
-    return max(_ROW_LABELS, math.isqrt(count))

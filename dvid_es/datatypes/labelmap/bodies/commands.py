@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.commands import Context, Decision, Outcome, fixed_instance
-from dvid_es.datatypes.labelmap.bodies import bodyrow, bodysets, counters
+from dvid_es.datatypes.labelmap.bodies import bodyrow, bodysets, counters, few
 from dvid_es.datatypes.labelmap.bodies.bodyrow import NO_LABELS, Body
 from dvid_es.datatypes.labelmap.bodies.events import (
     Cleaved,
@@ -45,21 +45,30 @@ class Merge:
     def decide(self, context: Context) -> Decision:
         """Move the supervoxels of all bodies to the target."""
         instance_id = fixed_instance(context).id
-        txn, view = context.txn, context.view
         if not self.bodies:
             raise InvalidRequest("merge requested without any labels to merge")
-        bodies = distinct(np.array(self.bodies, np.uint64))
-        if bodies[0] == 0:
+        if 0 in self.bodies:
             raise InvalidRequest("can't merge label 0, the background")
         if self.target in self.bodies:
             raise InvalidRequest(f"can't merge label {self.target} into itself")
+        merged = None
+        if self.target and len(self.bodies) < few.FEW:
+            merged = few.merged(context, instance_id, self.target, sorted(set(self.bodies)))
+        if merged is None:
+            merged = self._merged(context, instance_id)
+        mutation_id = context.mutation_id()
+        answer = b'{"MutationID": %d}' % mutation_id
+        return Decision((Outcome(event=merged, mutation_id=mutation_id),), answer)
+
+    def _merged(self, context: Context, instance_id: int) -> Merged:
+        txn, view = context.txn, context.view
         target = bodysets.read(txn, instance_id, self.target, view) if self.target else None
         if target is None:
             raise InvalidRequest(f"can't merge into a non-existent label {self.target}")
+        bodies = distinct(np.array(self.bodies, np.uint64))
         gained = _contents(context, instance_id, bodies)
         _check_disjoint(context, instance_id, target, self.target, from_bytes(gained.supervoxels))
-        mutation_id = context.mutation_id()
-        merged = Merged(
+        return Merged(
             target=self.target,
             bodies=to_bytes(bodies),
             sizes=gained.sizes,
@@ -67,8 +76,6 @@ class Merge:
             voxels=gained.voxels,
             overridden=gained.overridden,
         )
-        answer = f'{{"MutationID": {mutation_id}}}'.encode()
-        return Decision((Outcome(event=merged, mutation_id=mutation_id),), answer)
 
 
 class _Contents(NamedTuple):
@@ -115,10 +122,6 @@ def _check_disjoint(
     context: Context, instance_id: int, target: Body, label: int, moved: Labels
 ) -> None:
     """Refuse a supervoxel that two of the bodies hold, as posted indices may say."""
-    if len(moved) < 16 and not target.bases:
-        seen = set(moved.tolist())
-        if len(seen) == len(moved) and seen.isdisjoint(target.added.tolist()):
-            return
     ordered = np.sort(moved)
     twice = np.flatnonzero(ordered[1:] == ordered[:-1])
     if len(twice):
@@ -139,9 +142,19 @@ class Cleave:
     def decide(self, context: Context) -> Decision:
         """Give the new body a label."""
         instance_id = fixed_instance(context).id
-        txn, view = context.txn, context.view
         if not self.supervoxels:
             raise InvalidRequest("no supervoxels to cleave: the list is empty")
+        cleaved = None
+        if len(self.supervoxels) < few.FEW:
+            cleaved = few.cleaved(context, instance_id, self.body, self.supervoxels)
+        if cleaved is None:
+            cleaved = self._cleaved(context, instance_id)
+        mutation_id = context.mutation_id()
+        answer = b'{"CleavedLabel": %d, "MutationID": %d}' % (cleaved.new_body, mutation_id)
+        return Decision((Outcome(event=cleaved, mutation_id=mutation_id),), answer)
+
+    def _cleaved(self, context: Context, instance_id: int) -> Cleaved:
+        txn, view = context.txn, context.view
         body = bodysets.read(txn, instance_id, self.body, view)
         if body is None:
             raise InvalidRequest(f"cannot cleave non-existent label {self.body}")
@@ -157,8 +170,7 @@ class Cleave:
         sizes = indices.voxels_of(txn, instance_id, self.body, body, moved, view)
         voxels = int(sizes.sum(dtype=np.uint64))
         new_body, _ = counters.allocate(txn, instance_id)
-        mutation_id = context.mutation_id()
-        cleaved = Cleaved(
+        return Cleaved(
             body=self.body,
             new_body=new_body,
             supervoxels=to_bytes(posted),
@@ -166,8 +178,6 @@ class Cleave:
             cleaved_voxels=voxels,
             remain_voxels=body.voxels - voxels,
         )
-        answer = f'{{"CleavedLabel": {new_body}, "MutationID": {mutation_id}}}'.encode()
-        return Decision((Outcome(event=cleaved, mutation_id=mutation_id),), answer)
 
     def _check_ghosts(self, context: Context, instance_id: int, ghosts: Labels) -> None:
         """Refuse supervoxels that are not in the body, unless the mapping says that they are."""

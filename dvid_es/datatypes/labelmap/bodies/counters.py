@@ -88,8 +88,8 @@ def _raise_version(
     view = txn.view(version)
     if view.linear:
         # An entry includes what was inherited when it was written, so the first one nearly always decides.
-        row = versioned.read_row(txn, _max_key(instance_id), view)
-        highest = int.from_bytes(row.value, "little") if row is not None else 0
+        row = versioned.read(txn, _max_key(instance_id), view)
+        highest = int.from_bytes(row or b"", "little")
     else:
         highest = max(_entries(txn, instance_id, view), default=0)
     if label > highest:

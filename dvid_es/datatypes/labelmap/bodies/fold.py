@@ -3,7 +3,7 @@
 import numpy as np
 
 from dvid_es.codecs import gojson
-from dvid_es.datatypes.labelmap.bodies import bodysets, counters, mutationlog, surfaces
+from dvid_es.datatypes.labelmap.bodies import bodysets, counters, few, mutationlog, surfaces
 from dvid_es.datatypes.labelmap.bodies.bodyrow import Body, Last
 from dvid_es.datatypes.labelmap.bodies.events import (
     Cleaved,
@@ -15,7 +15,7 @@ from dvid_es.datatypes.labelmap.bodies.events import (
     NextLabelSet,
     Renumbered,
 )
-from dvid_es.datatypes.labelmap.bodies.labelsets import distinct, from_bytes, without
+from dvid_es.datatypes.labelmap.bodies.labelsets import distinct, from_bytes, to_bytes, without
 from dvid_es.datatypes.labelmap.indices import assembly as indices
 from dvid_es.datatypes.labelmap.indices import overrides
 from dvid_es.datatypes.labelmap.lineage import notes
@@ -38,8 +38,19 @@ def fold_merged(txn: WriteTxn, record: Record) -> None:
     event = record.event
     assert isinstance(event, Merged)
     header = record.header
+    last = last_of(record)
+    moved = few.move_merged(txn, record, event, last)
+    if moved is None:
+        moved = _move_merged(txn, record, event, last)
+    surfaces.moved(txn, record, event.target, event.target, header.mutation_id, moved)
+    counters.raise_max(txn, header.instance, header.version, event.target, record.offset)
+    facts: mutationlog.Facts = {"Target": event.target, "Labels": txn.bulk(event.bodies)}
+    mutationlog.put(txn, record, "merge-complete", facts)
+
+
+def _move_merged(txn: WriteTxn, record: Record, event: Merged, last: Last) -> bytes:
+    header = record.header
     moved = np.sort(from_bytes(txn.bulk(event.supervoxels)))
-    merged = from_bytes(txn.bulk(event.bodies))
     target = bodysets.read(txn, header.instance, event.target, txn.view(header.version))
     assert target is not None
     grown = bodysets.with_added(txn, record, event.target, target, moved)
@@ -47,17 +58,13 @@ def fold_merged(txn: WriteTxn, record: Record) -> None:
         overrides.move(txn, record, body, event.target, None)
     grown = grown._replace(
         voxels=target.voxels + event.voxels,
-        last=last_of(record),
+        last=last,
         overridden=target.overridden or bool(event.overridden),
     )
     bodysets.put(txn, record, event.target, grown)
-    bodysets.remove_many(txn, record, merged)
-    targets = np.full(len(moved), event.target, np.uint64)
-    mapping.put_entries(txn, record, moved, targets)
-    surfaces.moved(txn, record, event.target, event.target, header.mutation_id, moved)
-    counters.raise_max(txn, header.instance, header.version, event.target, record.offset)
-    facts: mutationlog.Facts = {"Target": event.target, "Labels": merged.tobytes()}
-    mutationlog.put(txn, record, "merge-complete", facts)
+    bodysets.remove_many(txn, record, from_bytes(txn.bulk(event.bodies)))
+    mapping.put_entries(txn, record, moved, np.full(len(moved), event.target, np.uint64))
+    return to_bytes(moved)
 
 
 def fold_cleaved(txn: WriteTxn, record: Record) -> None:
@@ -65,31 +72,38 @@ def fold_cleaved(txn: WriteTxn, record: Record) -> None:
     event = record.event
     assert isinstance(event, Cleaved)
     header = record.header
-    posted = from_bytes(txn.bulk(event.supervoxels))
-    asked = distinct(posted)
-    moved = without(asked, from_bytes(txn.bulk(event.ghosts)))
-    body = bodysets.read(txn, header.instance, event.body, txn.view(header.version))
-    assert body is not None
-    left = bodysets.with_removed(txn, record, event.body, body, moved)
-    made = bodysets.with_added(txn, record, event.new_body, Body(), moved)
-    carried = body.overridden and overrides.move(txn, record, event.body, event.new_body, moved)
     last = last_of(record)
-    left = left._replace(voxels=event.remain_voxels, last=last)
-    made = made._replace(voxels=event.cleaved_voxels, last=last, overridden=carried)
-    bodysets.put(txn, record, event.body, left)
-    bodysets.put(txn, record, event.new_body, made)
-    labels = np.append(np.full(len(asked), event.new_body, np.uint64), np.uint64(0))
-    mapping.put_entries(txn, record, np.append(asked, np.uint64(event.new_body)), labels)
+    moved = few.move_cleaved(txn, record, event, last)
+    if moved is None:
+        moved = _move_cleaved(txn, record, event, last)
     for label in (event.body, event.new_body):
         surfaces.moved(txn, record, label, event.new_body, header.mutation_id, moved)
     counters.take(txn, header.instance, header.version, event.new_body, record.offset)
     facts: mutationlog.Facts = {
         "OrigLabel": event.body,
         "CleavedLabel": event.new_body,
-        "CleavedSupervoxels": posted.tobytes(),
+        "CleavedSupervoxels": txn.bulk(event.supervoxels),
     }
     sizes = {"CleavedSize": event.cleaved_voxels, "RemainSize": event.remain_voxels}
     mutationlog.put_cleave(txn, record, facts, sizes)
+
+
+def _move_cleaved(txn: WriteTxn, record: Record, event: Cleaved, last: Last) -> bytes:
+    header = record.header
+    asked = distinct(from_bytes(txn.bulk(event.supervoxels)))
+    moved = without(asked, from_bytes(txn.bulk(event.ghosts)))
+    body = bodysets.read(txn, header.instance, event.body, txn.view(header.version))
+    assert body is not None
+    left = bodysets.with_removed(txn, record, event.body, body, moved)
+    made = bodysets.with_added(txn, record, event.new_body, Body(), moved)
+    carried = body.overridden and overrides.move(txn, record, event.body, event.new_body, moved)
+    left = left._replace(voxels=event.remain_voxels, last=last)
+    made = made._replace(voxels=event.cleaved_voxels, last=last, overridden=carried)
+    bodysets.put(txn, record, event.body, left)
+    bodysets.put(txn, record, event.new_body, made)
+    labels = np.append(np.full(len(asked), event.new_body, np.uint64), np.uint64(0))
+    mapping.put_entries(txn, record, np.append(asked, np.uint64(event.new_body)), labels)
+    return to_bytes(moved)
 
 
 def fold_renumbered(txn: WriteTxn, record: Record) -> None:

@@ -35,10 +35,10 @@ _FROM = struct.Struct("<BQ")
 
 
 def moved(
-    txn: WriteTxn, record: Record, body: int, holder: int, mutation_id: int, svs: Labels
+    txn: WriteTxn, record: Record, body: int, holder: int, mutation_id: int, svs: bytes
 ) -> None:
-    """Note that `svs` came into `body` or left it; now they are in `holder`."""
-    _put(txn, record, body, _MOVE.pack(_MOVED, holder, mutation_id) + svs.tobytes())
+    """Note that `svs` (u64) came into `body` or left it; now they are in `holder`."""
+    _put(txn, record, body, _MOVE.pack(_MOVED, holder, mutation_id) + svs)
 
 
 def renumbered(txn: WriteTxn, record: Record, body: int, old: int) -> None:

@@ -248,24 +248,33 @@ def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> N
     """Add entries (each supervoxel once) to the rows and the journal; once in an event."""
     if not len(svs):
         return
-    header = record.header
-    journal = instance_key(header.instance, JOURNAL) + record.offset.to_bytes(8, "big")
     if len(svs) < _FEW:
-        pairs = sorted(zip(svs.tolist(), bodies.tolist(), strict=True))
-        prefix = instance_key(header.instance, ENTRIES)
-        suffix = row_suffix(header.version, record.offset)
-        for sv, body in pairs:
-            txn.put(prefix + sv.to_bytes(8, "big") + suffix, body.to_bytes(8, "little"))
-        data = b"".join([_pack_pair(*pair) for pair in pairs])
-        txn.put(journal, header.version.to_bytes(4, "big") + data)
+        put_few(txn, record, sorted(zip(svs.tolist(), bodies.tolist(), strict=True)))
         return
+    header = record.header
     order = np.argsort(svs, kind="stable")
     pairs_of = np.empty((len(svs), 2), "<u8")
     pairs_of[:, 0], pairs_of[:, 1] = svs[order], bodies[order]
     keys = label_table(header.instance, ENTRIES, pairs_of[:, 0])
     values = cut(pairs_of[:, 1:].view(np.uint8))
     txn.put_table(keys, row_suffix(header.version, record.offset), values)
-    txn.put(journal, header.version.to_bytes(4, "big") + pairs_of.tobytes())
+    _put_journal(txn, record, pairs_of.tobytes())
+
+
+def put_few(txn: WriteTxn, record: Record, pairs: Sequence[tuple[int, int]]) -> None:
+    """Add few entries, pairs of supervoxel and body, ascending, as `put_entries`."""
+    header = record.header
+    prefix = instance_key(header.instance, ENTRIES)
+    suffix = row_suffix(header.version, record.offset)
+    for sv, body in pairs:
+        txn.put(prefix + sv.to_bytes(8, "big") + suffix, body.to_bytes(8, "little"))
+    _put_journal(txn, record, b"".join([_pack_pair(*pair) for pair in pairs]))
+
+
+def _put_journal(txn: WriteTxn, record: Record, data: bytes) -> None:
+    header = record.header
+    key = instance_key(header.instance, JOURNAL) + record.offset.to_bytes(8, "big")
+    txn.put(key, header.version.to_bytes(4, "big") + data)
 
 
 def _body(value: bytes) -> int:

@@ -114,11 +114,15 @@ def read_many_blocks(
     return starts[per_sv] // 6, coords.astype(np.int32), counts
 
 
+def total_key(instance_id: int, sv: int) -> bytes:
+    """Return the key of the voxels of a supervoxel, without suffix."""
+    return instance_key(instance_id, TOTALS) + sv.to_bytes(8, "big")
+
+
 def voxels_of(txn: ReadTxn, instance_id: int, svs: Labels, view: View) -> Labels:
     """Return the voxels uint64[n] of supervoxels uint64[n]; 0 for those that are not there."""
     if len(svs) < _FEW:
-        first = instance_key(instance_id, TOTALS)
-        rows = _read_rows(txn, [first + sv.to_bytes(8, "big") for sv in svs.tolist()], view)
+        rows = _read_rows(txn, [total_key(instance_id, sv) for sv in svs.tolist()], view)
         return np.array([int.from_bytes(row or b"", "little") for row in rows], np.uint64)
     found = _read_rows(txn, make_keys(instance_id, TOTALS, _sv_bytes(svs)), view)
     return np.frombuffer(b"".join(value or bytes(8) for value in found), "<u8").astype(np.uint64)

@@ -140,8 +140,8 @@ def _note_surfaces(txn: WriteTxn, record: Record, changes: list[Change]) -> None
     mutation_id = record.header.mutation_id
     takers = [change.label for change in changes if change.gained]
     for change in changes:
-        svs = from_bytes(change.gained or change.lost)
-        if len(svs):
+        svs = change.gained or change.lost
+        if svs:
             holder = change.label if change.gained else takers[0]
             surfaces.moved(txn, record, change.label, holder, mutation_id, svs)
 
