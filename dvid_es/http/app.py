@@ -241,7 +241,8 @@ class Server:
     def _at_once(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
         """Answer what needs no handler: paths to clean, blocked clients, OPTIONS."""
         if ("//" in path or "/." in path) and (cleaned := clean_path(path)) != path:
-            return HTTPResponse(None, 307, {"Location": f"{cleaned}?{query}" if query else cleaned})
+            location = {"Location": f"{cleaned}?{query}" if query else cleaned}
+            return HTTPResponse(None, 307, location, "text/html; charset=utf-8")
         if request.method == "OPTIONS":
             return self._options(request)
         if self.block_list is not NOBODY and path not in SILENT:

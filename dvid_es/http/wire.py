@@ -120,7 +120,7 @@ def _no_constant(name: str) -> Any:
 
 
 def parse_json_object(body: bytes, *, empty: bool = False) -> dict[str, Any]:
-    """Return a JSON object; with `empty`, an empty body is an empty object.
+    """Return a JSON object; with `empty`, an empty body is an empty object, and so is `null`.
 
     Raises:
         InvalidRequest: not a JSON object.
@@ -128,6 +128,8 @@ def parse_json_object(body: bytes, *, empty: bool = False) -> dict[str, Any]:
     if empty and not body.strip():
         return {}
     value = parse_json(body)
+    if empty and value is None:
+        return {}
     if not isinstance(value, dict):
         raise InvalidRequest("Malformed JSON request in body: a JSON object is needed")
     return value

@@ -40,14 +40,7 @@ class Body:
             InvalidRequest: it is not such a list.
         """
         value = self._values.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, list):
-            raise _wrong(name, value, "array of strings")
-        for item in value:
-            if item is not None and not isinstance(item, str):
-                raise _wrong(name, item, "array of strings")
-        return tuple(item or "" for item in value)
+        return None if value is None else _texts(name, value)
 
     def number(self, name: str) -> int | None:
         """Return a field of a whole number, or None if it is missing or null.
@@ -74,6 +67,25 @@ def _wrong(name: str, value: Any, wanted: str) -> InvalidRequest:
     return InvalidRequest(
         f"Malformed JSON request in body: field '{name}' must be of type {wanted}, not {shown}"
     )
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise _wrong(name, value, "array of strings")
+    for item in value:
+        if item is not None and not isinstance(item, str):
+            raise _wrong(name, item, "array of strings")
+    return tuple(item or "" for item in value)
+
+
+def texts_map(body: bytes) -> dict[str, tuple[str, ...]]:
+    """Return a JSON object of lists of texts; no body at all is an empty one, null an empty list.
+
+    Raises:
+        InvalidRequest: it is not one.
+    """
+    values = parse_json_object(body, empty=True)
+    return {name: () if value is None else _texts(name, value) for name, value in values.items()}
 
 
 def string_map(body: bytes) -> dict[str, str]:

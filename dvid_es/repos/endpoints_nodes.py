@@ -8,7 +8,7 @@ from dvid_es.ids import FIRST_MUTATION_ID
 from dvid_es.projections.catalog import checkpoint, sequence_of_mutation
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.repos.asking import hooks, json_answer, may_change_locked, write_to_repo
-from dvid_es.repos.bodies import Body
+from dvid_es.repos.bodies import Body, string_map, texts_map
 from dvid_es.repos.merging import (
     Found,
     MergeVersions,
@@ -31,7 +31,7 @@ def get_note(request: NodeRequest) -> HTTPResponse:
 
 async def post_note(request: NodeRequest) -> HTTPResponse:
     """POST note {"note"}: replace the note of a version."""
-    note = Body(request.body).text("note")
+    note = string_map(request.body).get("note")
     if note is None:
         raise InvalidRequest("Could not find 'note' value in POSTed JSON.")
     await request.write(SetNote(note=note, unlocked=may_change_locked(request)))
@@ -46,7 +46,7 @@ def get_log(request: NodeRequest) -> HTTPResponse:
 
 async def post_log(request: NodeRequest) -> HTTPResponse:
     """POST log {"log"}: append lines to the log of a version."""
-    lines = Body(request.body).texts("log")
+    lines = texts_map(request.body).get("log")
     if lines is None:
         raise InvalidRequest("Could not find 'log' value in POSTed JSON.")
     await request.write(AppendLog(lines=lines, unlocked=may_change_locked(request)))

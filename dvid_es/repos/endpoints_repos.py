@@ -7,7 +7,7 @@ from sanic.response import HTTPResponse
 
 from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.http.configuration import Configuration, parse_tags, parse_versioned
-from dvid_es.http.node import TEXT, NodeRequest, empty, raw_json
+from dvid_es.http.node import NodeRequest, empty, raw_json
 from dvid_es.http.wire import parse_json_object
 from dvid_es.repos.asking import (
     check_admin_if_any,
@@ -19,7 +19,7 @@ from dvid_es.repos.asking import (
     takes_words,
     write_to_repo,
 )
-from dvid_es.repos.bodies import Body
+from dvid_es.repos.bodies import Body, texts_map
 from dvid_es.repos.commands import (
     AppendRepoLog,
     CreateRepo,
@@ -146,7 +146,8 @@ async def _purge(request: NodeRequest, stream: Stream, number: int, passcode: st
 def head_repo(request: NodeRequest) -> HTTPResponse:
     """Whether the repository is there."""
     root = request.repo.root
-    return HTTPResponse(f"Repo available with root UUID {root}\n", 200, content_type=TEXT)
+    text = f"Repo available with root UUID {root}\n"
+    return HTTPResponse(text, 200, content_type="text/plain")
 
 
 async def get_info(request: NodeRequest) -> HTTPResponse:
@@ -172,7 +173,7 @@ def get_log(request: NodeRequest) -> HTTPResponse:
 
 async def post_log(request: NodeRequest) -> HTTPResponse:
     """POST log {"log"}: append lines to the log of the repository."""
-    lines = Body(request.body).texts("log")
+    lines = texts_map(request.body).get("log")
     if lines is None:
         raise InvalidRequest("Could not find 'log' value in POSTed JSON.")
     await write_to_repo(request, AppendRepoLog(lines=lines))

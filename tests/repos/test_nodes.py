@@ -26,7 +26,7 @@ def test_a_note_is_replaced_and_a_refused_request_leaves_it(server, root):
     path = f"/api/node/{root}/note"
     assert server.ok("GET", path).text == '{"note":""}'
     server.ok("POST", path, json_body={"note": "kept <&>"})
-    for bad in ({}, {"note": 7}, {"text": "x"}):
+    for bad in ({}, {"note": 7}, {"text": "x"}, {"Note": "x"}, {"note": "x", "log": ["x"]}):
         assert post(server, root, "note", bad).status == 400
     assert server.ok("GET", path).text == '{"note":"kept \\u003c\\u0026\\u003e"}'
 
@@ -38,8 +38,9 @@ def test_lines_of_a_log_are_appended_under_one_time_a_request(server, root):
     lines = server.ok("GET", path).json()["log"]
     assert [line.split("  ")[1] for line in lines] == list("abcd")
     assert len({line.split("  ")[0] for line in lines[:3]}) == 1
-    for bad in ({"log": "a"}, {"log": [1]}, {}):
+    for bad in ({"log": "a"}, {"log": [1]}, {}, {"Log": ["a"]}, {"log": ["a"], "note": "a"}):
         assert post(server, root, "log", bad).status == 400
+    server.ok("POST", path, json_body={"log": None})
     assert len(server.ok("GET", path).json()["log"]) == 4
 
 
@@ -63,8 +64,9 @@ def test_refused_commits_leave_a_version_open_and_no_body_is_enough(server, root
 
 def test_only_an_admin_changes_a_committed_version(server, root, kv):
     server.commit(root)
-    for path in (f"/api/node/{root}/log", f"/api/node/{root}/note", f"{kv}/key/a"):
-        body = {"log": ["late"], "note": "late"}
+    log, note = {"log": ["late"]}, {"note": "late"}
+    for path, body in (("log", log), ("note", note), ("kv/key/a", note)):
+        path = f"/api/node/{root}/{path}"
         refused = server.call("POST", path, json_body=body)
         assert refused.status == 400
         assert "locked node" in refused.text

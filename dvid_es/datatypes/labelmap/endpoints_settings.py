@@ -63,7 +63,7 @@ def extended_info(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any
 
 async def post_info(request: NodeRequest) -> Any:
     """Change settings."""
-    given = parse_json_object(request.body)
+    given = parse_json_object(request.body, empty=True)
     config: dict[str, str] = {}
     for name, value in given.items():
         if not isinstance(value, str):
