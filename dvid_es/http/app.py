@@ -34,7 +34,7 @@ from dvid_es.http.guard import GuardedRequest
 from dvid_es.http.headers import install as fast_headers
 from dvid_es.http.monitor import Monitor
 from dvid_es.http.node import DryRun, NodeRequest
-from dvid_es.http.paths import clean_path, origin_form
+from dvid_es.http.paths import clean_path, origin_form, redirect
 from dvid_es.http.quick import Head, Heads
 from dvid_es.http.receive import LARGE_BYTES, announced_bytes, receive_into_buffer
 from dvid_es.http.static import StaticFiles
@@ -241,8 +241,7 @@ class Server:
     def _at_once(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
         """Answer what needs no handler: paths to clean, blocked clients, OPTIONS."""
         if ("//" in path or "/." in path) and (cleaned := clean_path(path)) != path:
-            location = {"Location": f"{cleaned}?{query}" if query else cleaned}
-            return HTTPResponse(None, 307, location, "text/html; charset=utf-8")
+            return redirect(request.method, f"{cleaned}?{query}" if query else cleaned)
         if request.method == "OPTIONS":
             return self._options(request)
         if self.block_list is not NOBODY and path not in SILENT:

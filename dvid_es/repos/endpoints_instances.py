@@ -113,7 +113,7 @@ async def post_blobstore(request: NodeRequest) -> HTTPResponse:
 
 async def get_blobstore(request: NodeRequest) -> HTTPResponse:
     """GET blobstore/<reference>: bytes stored through any instance of the repository."""
-    if not request.words or not request.words[0]:
+    if len(request.words) != 1 or not request.words[0] or request.method != "GET":
         raise InvalidRequest("GET /blobstore requires reference")
     reference = request.words[0]
     data = await request.in_thread(read_blob, request.txn, parse_reference(reference))

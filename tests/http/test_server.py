@@ -241,6 +241,8 @@ def test_paths_are_cleaned_by_a_redirect(server):
     ):
         answer = server.call("GET", path)
         assert (answer.status, answer.headers["location"]) == (307, cleaned)
+    assert answer.text == '<a href="/">Temporary Redirect</a>.\n\n'
+    assert server.call("POST", "/../..", b"").body == b""
     assert server.call("GET", f"{kv}/key/.hidden").status == 404
     assert server.call("GET", f"{kv}/keyrange/%2F%2F/z").status == 400
 

@@ -188,8 +188,9 @@ def test_references_to_nothing_are_not_found_and_others_are_refused(server, kv):
     answer = server.call("GET", f"{kv}/blobstore/{unknown}")
     assert (answer.status, "not found" in answer.text) == (404, True)
     assert server.call("GET", f"{kv}/blobstore/QUJD").status == 404
-    for bad in ("not-base64!", "", "a"):
+    for bad in ("not-base64!", "", "a", f"{unknown}/more"):
         assert server.call("GET", f"{kv}/blobstore/{bad}").status == 400
+    assert server.call("HEAD", f"{kv}/blobstore/{unknown}").status == 400
 
 
 def test_other_bytes_of_the_same_hash_are_refused(server, root, kv, monkeypatch):
