@@ -146,7 +146,16 @@ class Log(Protocol):
         """Sync what was appended and release the log; more calls do nothing."""
 
 
-FindDamage = Callable[[bytes, Sequence[int], Sequence[int], Sequence[int]], int]
+Take = Callable[[int], memoryview]
+"""`take(length)` returns so many bytes of memory to write to."""
+
+
+def fresh_memory(length: int) -> memoryview:
+    """Return zeros."""
+    return memoryview(bytearray(length))
+
+
+FindDamage = Callable[[bytes | memoryview, Sequence[int], Sequence[int], Sequence[int]], int]
 """`find_damage(data, starts, lengths, checksums)` returns the place of the first value, at starts[i] of
 `data`, whose CRC-32C is not checksums[i]; -1 if all are what was written."""
 
@@ -188,15 +197,18 @@ class Packs(Protocol):
     def get_many(self, refs: Sequence[PackRef]) -> list[bytes]:
         """Return values in the order of `refs`; neighbours in a pack are read together."""
 
-    def get_joined(self, places: Places, find_damage: FindDamage = ...) -> tuple[bytes, list[int]]:
+    def get_joined(
+        self, places: Places, find_damage: FindDamage = ..., take: Take = ...
+    ) -> tuple[memoryview, list[int]]:
         """Return values in one buffer, verified, and where each begins in it.
 
-        Other bytes may lie between them, and they in any order. For many values that are looked at
-        together: neighbours are not copied apart.
+        They lie there one behind the other, and other bytes may lie between them. For many values that are
+        looked at together: neighbours are not copied apart.
 
         Args:
             places: of the values.
             find_damage: verifies them; any that does what it must.
+            take: where the buffer comes from, all of which is returned.
 
         Raises:
             CorruptPack: as `get`.

@@ -30,11 +30,14 @@ def content_digest(data: bytes | memoryview) -> bytes:
 
 
 def first_damaged(
-    data: bytes, starts: Sequence[int], lengths: Sequence[int], checksums: Sequence[int]
+    data: bytes | memoryview,
+    starts: Sequence[int],
+    lengths: Sequence[int],
+    checksums: Sequence[int],
 ) -> int:
     """Return the place of the first value whose CRC-32C is another one; see `FindDamage`."""
     for place, (at, length, checksum) in enumerate(zip(starts, lengths, checksums, strict=True)):
         value = data[at : at + length]
-        if len(value) != length or extend(0, value) != checksum:
+        if len(value) != length or crc32c(value) != checksum:
             return place
     return -1

@@ -41,6 +41,10 @@ class Disk:
         """Return up to `length` bytes from `offset`."""
         return os.pread(fd, length, offset)
 
+    def pread_into(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """Read from `offset` into `buffer`; return how many bytes were read."""
+        return os.preadv(fd, [buffer], offset)
+
     def pwritev(self, fd: int, buffers: Sequence[bytes | memoryview], offset: int) -> int:
         """Write buffers one after the other from `offset`; return how many bytes were written."""
         return os.pwritev(fd, buffers, offset)
@@ -119,6 +123,17 @@ def read_all(disk: Disk, fd: int, length: int, offset: int) -> bytes:
             break
         data += more
     return data
+
+
+def read_into(disk: Disk, fd: int, buffer: memoryview, offset: int) -> int:
+    """Fill `buffer` from `offset`; return how many bytes were there."""
+    filled = disk.pread_into(fd, buffer, offset)
+    while filled < len(buffer):
+        more = disk.pread_into(fd, buffer[filled:], offset + filled)
+        if not more:
+            break
+        filled += more
+    return filled
 
 
 def create(disk: Disk, path: Path, buffers: Sequence[bytes | memoryview]) -> int:

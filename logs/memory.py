@@ -12,8 +12,10 @@ from dvid_es.logs.base import (
     PackRef,
     Places,
     Stored,
+    Take,
     check_entries,
     check_value,
+    fresh_memory,
 )
 from dvid_es.logs.checksums import content_digest, crc32c, first_damaged
 
@@ -118,13 +120,16 @@ class MemoryPacks:
         return [self.get(ref) for ref in refs]
 
     def get_joined(
-        self, places: Places, find_damage: FindDamage = first_damaged
-    ) -> tuple[bytes, list[int]]:
+        self, places: Places, find_damage: FindDamage = first_damaged, take: Take = fresh_memory
+    ) -> tuple[memoryview, list[int]]:
         """Return values in one buffer; see `Packs.get_joined`."""
         del find_damage  # `get` verifies
         refs = [PackRef(*columns, b"") for columns in zip(*places, strict=True)]
+        values = self.get_many(refs)
         starts = [0, *accumulate(places.lengths)]
-        return b"".join(self.get_many(refs)), starts[:-1]
+        data = take(starts[-1])
+        data[:] = b"".join(values)
+        return data, starts[:-1]
 
     def sync(self) -> None:
         """Do nothing: memory survives no crash of the machine."""

@@ -4,15 +4,15 @@ import mmap
 import os
 import threading
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from operator import add, sub
 from pathlib import Path
 from typing import NoReturn
 
 from dvid_es.errors import CorruptPack
-from dvid_es.logs.base import MAX_VALUE_BYTES, FindDamage, PackRef, Places
+from dvid_es.logs.base import MAX_VALUE_BYTES, FindDamage, PackRef, Places, Take, fresh_memory
 from dvid_es.logs.checksums import crc32c, first_damaged
-from dvid_es.logs.disk import DISK, Disk, read_all
+from dvid_es.logs.disk import DISK, Disk, read_all, read_into
 from dvid_es.logs.packfile import HEAD_BYTES, HEADER_BYTES, check_header, pack_name
 
 _OPEN_FILES = 128
@@ -20,8 +20,8 @@ _FIRST_OFFSET = HEADER_BYTES + HEAD_BYTES
 _LAST_OFFSET = 1 << 48
 _JOINED_BYTES = 8 << 20
 _JOINED_GAP_BYTES = 32 << 10
-_RUNS_MAX = 16
-"""Values that lie in more runs than this are read in the order in which they lie."""
+_BETWEEN_BYTES = 4 << 10
+"""So many bytes are rather read for nothing than passed over by another call."""
 
 
 class Handle:
@@ -111,33 +111,26 @@ class PackReader:
         return values
 
     def get_joined(
-        self, places: Places, find_damage: FindDamage = first_damaged
-    ) -> tuple[bytes, list[int]]:
-        """Return values in one buffer, and where each begins; see `Packs.get_joined`."""
+        self, places: Places, find_damage: FindDamage = first_damaged, take: Take = fresh_memory
+    ) -> tuple[memoryview, list[int]]:
+        """Return values in one buffer, and where each begins; see `Packs.get_joined`.
+
+        Neighbours are read by one call, and with them what little lies between them.
+        """
         packs, offsets, lengths, checksums = places
-        if not packs:
-            return b"", []
-        stops = list(map(add, offsets, lengths))
-        cuts = [0, len(packs)]
-        # Reading what lies between the values is worth it only while it is little.
-        if max(stops) - min(offsets) > sum(lengths) * 3 // 2:
-            gaps = enumerate(map(sub, offsets[1:], stops), 1)
-            cuts[1:1] = [place for place, gap in gaps if not 0 <= gap <= _JOINED_GAP_BYTES]
-        if min(packs) != max(packs) or len(cuts) > _RUNS_MAX:
-            refs = [PackRef(*columns, b"") for columns in zip(*places, strict=True)]
-            starts = [0, *accumulate(lengths)]
-            return b"".join(self.get_many(refs)), starts[:-1]
-        pieces, starts, size = [], list[int](), 0
-        for first, end in pairwise(cuts):
-            start = min(offsets[first:end])
-            run = PackRef(packs[0], start, max(stops[first:end]) - start, 0, b"")
-            piece = self._read(self._handle(run), run, run.length, start)
-            if len(piece) != run.length:
+        if packs and not (min(lengths) >= 0 and max(lengths) <= MAX_VALUE_BYTES):
+            self._refuse(places, range(len(packs)))
+        runs, starts, size = _runs(places)
+        for first, end, begin, stop in runs:
+            large = stop - begin > _JOINED_BYTES
+            if large and not self._is_there(packs[first], offsets[first] + stop - begin):
                 self._refuse(places, range(first, end))
-            pieces.append(piece)
-            starts += [size + offset - start for offset in offsets[first:end]]
-            size += run.length
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        data = take(size)
+        for first, end, begin, stop in runs:
+            run = PackRef(packs[first], offsets[first], 0, 0, b"")
+            # What the memory held before may be the same values: nothing that was not read may pass.
+            if self._fill(run, data[begin:stop]) != stop - begin:
+                self._refuse(places, range(first, end))
         wrong = find_damage(data, starts, lengths, checksums)
         if wrong >= 0:
             self._refuse(places, range(wrong, wrong + 1))
@@ -198,10 +191,25 @@ class PackReader:
                 return b""
             return read_all(self._disk, handle.fd, length, offset)
         except OSError as error:
-            raise CorruptPack(
-                f"{self.path(ref.pack)}, byte {offset}: cannot be read: {error}. Restore the file"
-                " from a copy"
-            ) from error
+            raise self._unreadable(ref.pack, offset, error) from error
+
+    def _is_there(self, pack: int, end: int) -> bool:
+        """Say whether a pack has so many bytes."""
+        handle = self._handle(PackRef(pack, _FIRST_OFFSET, 0, 0, b""))
+        return end <= self._disk.size(handle.fd)
+
+    def _fill(self, ref: PackRef, buffer: memoryview) -> int:
+        """Read bytes of a pack into memory, and return how many there are."""
+        handle = self._handle(ref)
+        try:
+            return read_into(self._disk, handle.fd, buffer, ref.offset)
+        except OSError as error:
+            raise self._unreadable(ref.pack, ref.offset, error) from error
+
+    def _unreadable(self, pack: int, offset: int, error: OSError) -> CorruptPack:
+        return CorruptPack(
+            f"{self.path(pack)}, byte {offset}: cannot be read: {error}. Restore the file from a copy"
+        )
 
     def _check(self, ref: PackRef, data: bytes | memoryview) -> None:
         if len(data) == ref.length and crc32c(data) == ref.checksum:
@@ -220,3 +228,25 @@ class PackReader:
         """Let go of all files."""
         with self._handles_lock:
             self._handles.clear()
+
+
+def _runs(places: Places) -> tuple[list[tuple[int, int, int, int]], list[int], int]:
+    """Return which values are read together, where each then begins, and how many bytes that are.
+
+    Of each run: its first value and the one behind its last, and its first byte and the one behind its last.
+    """
+    packs, offsets, lengths, _ = places
+    if not packs:
+        return [], [], 0
+    stops = list(map(add, offsets, lengths))
+    gaps = map(sub, offsets[1:], stops)
+    cuts = {place for place, gap in enumerate(gaps, 1) if not 0 <= gap <= _BETWEEN_BYTES}
+    if min(packs) != max(packs):
+        cuts.update(place for place in range(1, len(packs)) if packs[place] != packs[place - 1])
+    runs, starts, size = list[tuple[int, int, int, int]](), list[int](), 0
+    for first, end in pairwise([0, *sorted(cuts), len(packs)]):
+        moved = size - offsets[first]
+        starts += [offset + moved for offset in offsets[first:end]]
+        runs.append((first, end, size, stops[end - 1] + moved))
+        size = stops[end - 1] + moved
+    return runs, starts, size

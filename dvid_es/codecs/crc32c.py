@@ -111,7 +111,10 @@ if FAST:
 
 
 def first_damaged(
-    data: bytes, starts: Sequence[int], lengths: Sequence[int], checksums: Sequence[int]
+    data: bytes | memoryview,
+    starts: Sequence[int],
+    lengths: Sequence[int],
+    checksums: Sequence[int],
 ) -> int:
     """Return the place of the first value that is not what was written; -1 if all are.
 

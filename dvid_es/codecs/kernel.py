@@ -131,6 +131,20 @@ def copy_bytes(typingctx: Any, source: Any, start: Any, out: Any, at: Any, lengt
 
 
 @intrinsic
+def move_bytes(typingctx: Any, source: Any, start: Any, out: Any, at: Any, length: Any) -> Any:
+    """Copy source[start : start + length] to out[at:], which may overlap it; both are bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds = signature.args
+        from_ = _pointer(context, builder, kinds[0], args[0], args[1], _BYTE)
+        to = _pointer(context, builder, kinds[2], args[2], args[3], _BYTE)
+        cgutils.raw_memmove(builder, to, from_, args[4], 1)
+        return context.get_dummy_value()
+
+    return types.none(source, types.int64, out, types.int64, types.int64), generate
+
+
+@intrinsic
 def fill_bytes(typingctx: Any, out: Any, at: Any, length: Any, value: Any) -> Any:
     """Set out[at : at + length], bytes, to one value."""
 

@@ -172,11 +172,12 @@ class StoredBatch:
         n = len(starts)
         self._starts = np.array(starts, np.int64)
         self._stops = self._starts + np.array(lengths, np.int64)
-        assert not n or (self._starts.min() >= 0 and self._stops.max() <= len(data) + len(more))
-        across = (self._starts < len(data)) & (self._stops > len(data))
+        front = len(data)
+        assert not n or (self._starts.min() >= 0 and self._stops.max() <= front + len(more))
+        across = (self._starts < front) & (self._stops > front)
         assert not across.any(), "a block lies in one buffer"
         self._data = np.frombuffer(data, np.uint8), np.frombuffer(more, np.uint8)
-        self.table_starts = np.zeros(n + 1, np.int64)
+        self.table_starts = np.empty(n + 1, np.int64)
         """int64[n + 1]: the labels of block i are tables[table_starts[i] : table_starts[i + 1]]."""
         self._lengths = np.empty(n, np.int64)
         damaged = kernels.measure(
@@ -199,30 +200,49 @@ class StoredBatch:
         return cls(b"".join(stored_values), [0, *accumulate(lengths)][:-1], lengths)
 
     def gzip_stream(
-        self, tables: Labels | None = None, coords_xyz: NDArray[np.int32] | None = None
-    ) -> bytes:
+        self,
+        tables: Labels | None = None,
+        coords_xyz: NDArray[np.int32] | None = None,
+        memory: memoryview | None = None,
+    ) -> bytes | memoryview:
         """Return the gzip members of all blocks behind each other.
 
         Args:
             tables: labels in place of `self.tables`, of the same length.
             coords_xyz: int32[n, 3] block coordinates: DVID's block stream, where each member is
                 preceded by i32 x, y, z and its length u32. Without them: bare members.
+            memory: ends with the first buffer of the batch. If there is room enough before that, the stream
+                is written here, over the blocks, and a part of it returned.
         """
         if tables is None:
             tables = self.tables
         assert len(tables) == len(self.tables), "tables are replaced by ones of the same length"
         coords = _NO_COORDS if coords_xyz is None else np.ascontiguousarray(coords_xyz, np.int32)
         assert coords_xyz is None or coords.shape == (len(self._lengths), 3)
-        frames = 0 if coords_xyz is None else _FRAME_BYTES * len(self._lengths)
+        frame = 0 if coords_xyz is None else _FRAME_BYTES
         if not len(self._lengths):
             return b""
-        # The kernel fills this object before anybody else sees it: large answers are not copied.
-        out = _new_bytes(None, int(self._lengths.sum()) + frames)
-        target = np.frombuffer(out, np.uint8)
+        ends = np.cumsum(self._lengths + frame)
+        size = int(ends[-1])
+        if memory is not None and self._fits(memory, ends):
+            target, out = np.frombuffer(memory, np.uint8), memory[:size]
+        else:
+            # The kernel fills this object before anybody else sees it: large answers are not copied.
+            out = _new_bytes(None, size)
+            target = np.frombuffer(out, np.uint8)
         kernels.write_stream(
             *self._data, self._starts, self._stops, tables, self.table_starts, coords, target
         )
         return out
+
+    def _fits(self, memory: memoryview, ends: NDArray[np.int64]) -> bool:
+        """Say whether no member that ends at `ends` of memory is written over a block still to be read."""
+        room = len(memory) - len(self._data[0])
+        if ends[-1] > len(memory):
+            return False
+        inside = self._starts < len(self._data[0])
+        inside[0] = False
+        return bool((ends[:-1][inside[1:]] <= self._starts[inside] + room).all())
 
 
 def gzip_member(stored: Buffer, table: Labels | None = None) -> bytes:
@@ -231,7 +251,7 @@ def gzip_member(stored: Buffer, table: Labels | None = None) -> bytes:
     Raises:
         CorruptStore: the header is not that of a stored block.
     """
-    return StoredBatch.of([stored]).gzip_stream(table)
+    return bytes(StoredBatch.of([stored]).gzip_stream(table))
 
 
 def gzip_stream(
@@ -254,4 +274,4 @@ def gzip_stream(
     """
     if tables is not None and not isinstance(tables, np.ndarray):
         tables = np.concatenate(tables) if len(tables) else np.empty(0, np.uint64)
-    return StoredBatch.of(stored_values).gzip_stream(tables, coords_xyz)
+    return bytes(StoredBatch.of(stored_values).gzip_stream(tables, coords_xyz))

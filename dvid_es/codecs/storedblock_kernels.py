@@ -15,6 +15,7 @@ from dvid_es.codecs.kernel import (
     load16,
     load32,
     load64,
+    move_bytes,
     store16,
     store32,
     store64,
@@ -178,7 +179,7 @@ def gather_tables(front, back, starts, table_starts, out):
 
 @helper
 def store_prefix(prefix, length, out, at, final):
-    """Write bytes as stored deflate blocks; return the place behind."""
+    """Write bytes as stored deflate blocks."""
     start = 0
     while start < length:
         n = min(length - start, STORED_LIMIT)
@@ -188,38 +189,50 @@ def store_prefix(prefix, length, out, at, final):
         copy_bytes(prefix, start, out, at + 5, n)
         at += 5 + n
         start += n
-    return at
 
 
 @helper
 def write_member(data, start, stop, labels, first, last, scratch, out, at):
-    """Write the gzip member of one stored block with labels[first:last] as its table."""
+    """Write the gzip member of one stored block with labels[first:last] as its table.
+
+    It may be written over the block itself: all of that is read before.
+    """
     solid = data[start + 1] == SOLID
     header = start + (SOLID_HEADER if solid else SPLIT_HEADER)
+    rest, rest_crc, operator = 0, 0, 0
+    if not solid:
+        rest = load32(data, start + 4)
+        rest_crc = load32(data, start + 8)
+        operator = load32(data, start + 12)
     prefix = scratch[: 16 + 8 * (last - first)]
     copy_bytes(data, header, prefix, 0, 16)
     for k in range(first, last):
         store64(prefix, 16 + 8 * (k - first), labels[k])
     crc = crc32(prefix, 0, len(prefix))
     size = len(prefix)
+    pieces = (size + STORED_LIMIT - 1) // STORED_LIMIT
+    end = at + GZIP_HEADER + 5 * pieces + size
+    if not solid:
+        # First of all: what is written next may lie where this was.
+        move_bytes(data, header + size, out, end, stop - header - size)
     store64(out, at, np.uint64(0x00088B1F))
     store16(out, at + 8, 0xFF00)
-    at = store_prefix(prefix, len(prefix), out, at + GZIP_HEADER, solid)
+    store_prefix(prefix, size, out, at + GZIP_HEADER, solid)
     if not solid:
-        copy_bytes(data, header + size, out, at, stop - header - size)
-        at += stop - header - size
-        crc = multiply(load32(data, start + 12), crc) ^ load32(data, start + 8)
-        size += load32(data, start + 4)
-    store32(out, at, crc)
-    store32(out, at + 4, size & 0xFFFFFFFF)
-    return at + 8
+        end += stop - header - size
+        crc = multiply(operator, crc) ^ rest_crc
+        size += rest
+    store32(out, end, crc)
+    store32(out, end + 4, size & 0xFFFFFFFF)
+    return end + 8
 
 
 @kernel(types.void(u8, u8, i64, i64, u64, i64, i32_2d, u8))
 def write_stream(front, back, starts, stops, labels, table_starts, coords_xyz, out):
     """Write gzip members, each behind its block coordinate and length if there are coordinates.
 
-    `out` is written although it is declared read-only: it is the memory of a new bytes object.
+    `out` is written although it is declared read-only: it is the memory of a new bytes object, or `front` lies
+    in it, where no member is written over a later block.
     """
     longest = 0
     for i in range(len(starts)):
@@ -227,16 +240,14 @@ def write_stream(front, back, starts, stops, labels, table_starts, coords_xyz, o
     scratch = np.empty(16 + 8 * longest, np.uint8)
     at = 0
     for i in range(len(starts)):
-        body = at
-        if len(coords_xyz) > 0:
-            for axis in range(3):
-                store32(out, at + 4 * axis, np.int64(coords_xyz[i, axis]))
-            body = at + 16
+        body = at + (16 if len(coords_xyz) > 0 else 0)
         first, last = table_starts[i], table_starts[i + 1]
         base = 0 if starts[i] < len(front) else len(front)
         data = front if starts[i] < len(front) else back
         start, stop = starts[i] - base, stops[i] - base
         end = write_member(data, start, stop, labels, first, last, scratch, out, body)
         if len(coords_xyz) > 0:
+            for axis in range(3):
+                store32(out, at + 4 * axis, np.int64(coords_xyz[i, axis]))
             store32(out, at + 12, end - body)
         at = end

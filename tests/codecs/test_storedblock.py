@@ -252,6 +252,32 @@ def test_blocks_in_two_buffers_are_those_in_one(cut):
     assert batch.gzip_stream() == whole.gzip_stream()
 
 
+@pytest.mark.parametrize("room", [0, 5, 40, 300, 5000])
+@pytest.mark.parametrize("gap", [0, 32])
+def test_a_stream_written_over_its_blocks_is_the_one_written_elsewhere(room, gap):
+    random = np.random.default_rng(room)
+    blocks = [
+        labelblock.encode(random.integers(0, n, (16, 16, 16), np.uint64)) for n in (3, 1, 700, 2, 1)
+    ]
+    stored = [storedblock.store(block) for block in blocks]
+    lengths = [len(one) for one in stored]
+    coords = np.arange(15, dtype=np.int32).reshape(5, 3)
+    whole = storedblock.gzip_stream(stored, None, coords)
+    # The solid ones are in another buffer, as small ones are in rows.
+    front = bytearray(room) + bytes(gap).join(stored[place] for place in (0, 2, 3))
+    back = stored[1] + stored[4]
+    second = lengths[0] + gap
+    end = len(front) - room
+    starts = [0, end, second, second + lengths[2] + gap, end + lengths[1]]
+    memory = memoryview(front)
+    batch = storedblock.StoredBatch(memory[room:], starts, lengths, back, verified=True)
+    tables = batch.tables[::-1].copy()
+    stream = batch.gzip_stream(tables, coords, memory)
+    assert isinstance(stream, memoryview) == (room >= 300)
+    assert stream == storedblock.StoredBatch.of(stored).gzip_stream(tables, coords)
+    assert len(stream) == len(whole)
+
+
 def test_content_is_equal_whatever_compressor_made_the_rest():
     block = labelblock.encode(noise(1, 5))
     stored = storedblock.store(block)

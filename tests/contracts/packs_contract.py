@@ -78,6 +78,16 @@ class PacksContract:
             data, starts = packs.get_joined(places(chosen))
             found = [data[at : at + ref.length] for at, ref in zip(starts, chosen, strict=True)]
             assert found == packs.get_many(chosen)
+            assert starts == sorted(starts)
+
+    def test_values_are_joined_in_memory_that_the_caller_gives(self, packs):
+        refs = packs.put_many([value(number, 5000) for number in range(8)])
+        memory = bytearray(100_000)
+        data, starts = packs.get_joined(
+            places(refs), take=lambda size: memoryview(memory)[7:][:size]
+        )
+        assert [data[at : at + 5000] for at in starts] == packs.get_many(refs)
+        assert memory[7 : 7 + len(data)] == data
 
     def test_views_of_memory_of_any_shape_are_values(self, packs):
         data = bytes(range(240))

@@ -79,6 +79,10 @@ class FaultyDisk(CrashDisk):
         self._check("pread")
         return super().pread(fd, length, offset)
 
+    def pread_into(self, fd, buffer, offset):
+        self._check("pread")
+        return super().pread_into(fd, buffer, offset)
+
     def pwritev(self, fd, buffers, offset):
         if self._fails("pwritev"):
             if self.short:

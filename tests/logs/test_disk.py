@@ -3,7 +3,7 @@ import fcntl
 
 import pytest
 
-from dvid_es.logs.disk import Disk, create, failure, lock_folder, read_all, write_all
+from dvid_es.logs.disk import Disk, create, failure, lock_folder, read_all, read_into, write_all
 
 
 class SlowDisk(Disk):
@@ -14,6 +14,9 @@ class SlowDisk(Disk):
 
     def pread(self, fd, length, offset):
         return super().pread(fd, min(length, 5), offset)
+
+    def pread_into(self, fd, buffer, offset):
+        return super().pread_into(fd, buffer[:5], offset)
 
 
 BUFFERS = [b"", b"abc", b"", b"defghijklmnopqrstuvwxyz", memoryview(b"0123456789" * 3), b""]
@@ -29,6 +32,9 @@ def test_all_buffers_are_written_and_read_whatever_a_call_does(tmp_path, disk, t
     assert write_all(disk, fd, [b"", b""], 4) == 4
     assert read_all(disk, fd, 4 + len(WHOLE) * times + 99, 0) == b"head" + WHOLE * times
     assert read_all(disk, fd, 10, 4) == WHOLE[:10]
+    buffer = bytearray(len(WHOLE) * times + 99)
+    assert read_into(disk, fd, memoryview(buffer), 4) == len(WHOLE) * times
+    assert buffer == WHOLE * times + bytes(99)
     disk.close(fd)
 
 

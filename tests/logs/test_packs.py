@@ -8,7 +8,7 @@ import pytest
 
 from dvid_es.errors import CorruptPack, SettingsError, WritesHalted
 from dvid_es.logs import FilePacks, PackReader, PackRef
-from dvid_es.logs.base import MAX_VALUE_BYTES
+from dvid_es.logs.base import MAX_VALUE_BYTES, Places
 from dvid_es.logs.checksums import crc32c
 from dvid_es.logs.disk import DISK
 from dvid_es.logs.packcheck import verify_pack
@@ -275,6 +275,20 @@ def test_references_to_one_pack_are_read_together(tmp_path):
     disk.calls = 0
     assert reader.get_many(refs[::-1]) == VALUES[::-1]
     assert disk.calls == len({ref.pack for ref in refs})
+    reader.close()
+
+
+def test_what_memory_held_before_is_never_taken_for_a_value(tmp_path):
+    refs = fill(tmp_path)
+    reader = PackReader(tmp_path)
+    memory = bytearray(sum(ref.length + 99 for ref in refs))
+    take = memoryview(memory).__getitem__
+    columns = [list(column) for column in [*zip(*refs, strict=True)][:4]]
+    reader.get_joined(Places(*columns), take=lambda size: take(slice(size)))
+    last = max(tmp_path.glob("*.pack"))
+    os.truncate(last, last.stat().st_size - 1)
+    with pytest.raises(CorruptPack, match=last.name):
+        reader.get_joined(Places(*columns), take=lambda size: take(slice(size)))
     reader.close()
 
 
