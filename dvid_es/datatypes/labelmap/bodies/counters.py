@@ -77,7 +77,10 @@ def _entries(txn: ReadTxn, instance_id: int, view: View) -> Iterator[int]:
 def raise_max(txn: WriteTxn, instance_id: int, version: int, label: int, sequence: int) -> None:
     """Raise the highest label of a version, and of the instance, to at least `label`."""
     _raise_version(txn, instance_id, version, label, sequence)
-    common = read_common(txn, instance_id)
+    _raise_common(txn, instance_id, read_common(txn, instance_id), label)
+
+
+def _raise_common(txn: WriteTxn, instance_id: int, common: Common, label: int) -> None:
     if label > common.repo_max:
         put_common(txn, instance_id, common._replace(repo_max=label))
 
@@ -136,11 +139,11 @@ def is_used(txn: ReadTxn, instance_id: int, label: int) -> bool:
 def take(txn: WriteTxn, instance_id: int, version: int, end: int, sequence: int) -> None:
     """Note that all labels up to `end` are given out."""
     common = read_common(txn, instance_id)
+    _raise_version(txn, instance_id, version, end, sequence)
     if common.next_label:
         put_common(txn, instance_id, common._replace(next_label=max(end, common.next_label)))
-        _raise_version(txn, instance_id, version, end, sequence)
     else:
-        raise_max(txn, instance_id, version, end, sequence)
+        _raise_common(txn, instance_id, common, end)
 
 
 def put_common(txn: WriteTxn, instance_id: int, common: Common) -> None:

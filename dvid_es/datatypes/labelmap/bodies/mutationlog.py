@@ -45,16 +45,18 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 _decode = msgspec.msgpack.Decoder(Entry).decode
+_encode = msgspec.msgpack.Encoder().encode
 
 
 def put(txn: WriteTxn, record: Record, action: str, facts: Facts) -> None:
     """Keep the record of an event; what is too long for a message of DVID's also as a blob."""
     entry = _entry(record, action, facts)
-    if is_long(facts):
+    row = _encode(entry)
+    if len(row) >= min(_LONG_LABELS, _LONG_SPLITS) and is_long(facts):
         uuid = txn.repo.graph.by_id[record.header.version].uuid
         for start, _ in told(entry):
             keep_long(txn, [to_json(start, uuid)])
-    _put(txn, record, entry)
+    _put(txn, record, row)
 
 
 def put_cleave(txn: WriteTxn, record: Record, facts: Facts, sizes: Facts) -> None:
@@ -62,11 +64,13 @@ def put_cleave(txn: WriteTxn, record: Record, facts: Facts, sizes: Facts) -> Non
 
     The blob is the whole record of the start of the cleave, which has no sizes yet.
     """
-    if is_long(facts):
+    row = _encode(_entry(record, "cleave-complete", {**facts, **sizes}))
+    if len(row) >= min(_LONG_LABELS, _LONG_SPLITS) and is_long(facts):
         uuid = txn.repo.graph.by_id[record.header.version].uuid
         start = _entry(record, "cleave", facts)
-        facts = shortened(start, start, keep_long(txn, [to_json(start, uuid)]))[0].facts
-    _put(txn, record, _entry(record, "cleave-complete", {**facts, **sizes}))
+        short = shortened(start, start, keep_long(txn, [to_json(start, uuid)]))[0].facts
+        row = _encode(_entry(record, "cleave-complete", {**short, **sizes}))
+    _put(txn, record, row)
 
 
 def _entry(record: Record, action: str, facts: Facts) -> Entry:
@@ -74,10 +78,9 @@ def _entry(record: Record, action: str, facts: Facts) -> Entry:
     return Entry(action, header.mutation_id, record.time_ns, header.user, header.app, facts)
 
 
-def _put(txn: WriteTxn, record: Record, entry: Entry) -> None:
+def _put(txn: WriteTxn, record: Record, row: bytes) -> None:
     header = record.header
-    key = _key(header.instance, header.version) + record.offset.to_bytes(8, "big")
-    txn.put(key, msgspec.msgpack.encode(entry))
+    txn.put(_key(header.instance, header.version) + record.offset.to_bytes(8, "big"), row)
 
 
 def is_long(facts: Facts) -> bool:
