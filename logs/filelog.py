@@ -43,6 +43,9 @@ from dvid_es.logs.segment import (
 SEGMENT_BYTES = 64 << 20
 """A start reads the last segment whole: about a second for one of this size."""
 
+ROOM_BYTES = 256 << 10
+"""Zeros that are written ahead of the appends: while a file does not grow, a sync takes half as long."""
+
 
 class FileLog:
     """A `Log` in files; the only opener of its folder."""
@@ -77,6 +80,7 @@ class FileLog:
         # Held for moments only, so that a reader never waits for the disk of the writer.
         self._state_lock = threading.Lock()
         self._halted = ""
+        self._reach = 0  # length of the active segment's file, the room included
         self._fd = -1
         self._folder_lock = -1
         try:
@@ -100,6 +104,7 @@ class FileLog:
             return
         self._stream_id, self._segments = found.stream_id, found.segments
         active = self._segments[-1]
+        self._reach = active.size
         self._synced, self._marked = active.end, found.tail.marked
         self._fd = self._disk.open(active.path, os.O_RDWR)
         self._digest = settle_tail(self._disk, self._fd, active, found.tail)
@@ -131,6 +136,7 @@ class FileLog:
                 active = self._start_segment(active.end, active.chain)
             first = active.end
             data, checksum = encode_records(entries, first, active.chain, self._synced)
+            self._make_room(active, active.size + len(data))
             self._write(active, data)
             with self._state_lock:
                 active.note(first, active.size, active.chain)
@@ -186,12 +192,36 @@ class FileLog:
             raise self._halt(f"a sync failed and is never tried again: {error}") from error
         self._synced = self.end
 
+    def _make_room(self, active: Segment, stop: int) -> None:
+        """Write zeros after `stop` if the file ends before it; without space it has to go without."""
+        if stop <= self._reach:
+            return
+        try:
+            write_all(self._disk, self._fd, [bytes(ROOM_BYTES)], stop)
+        except OSError as error:
+            problem = self._undo(active, error)
+            if not isinstance(problem, StorageFull):
+                raise problem from error
+        else:
+            self._reach = stop + ROOM_BYTES
+
+    def _cut_room(self, active: Segment) -> None:
+        """Let the file end with the last frame.
+
+        Raises:
+            OSError: of the operating system; nothing has changed.
+        """
+        if self._reach > active.size:
+            self._disk.truncate(self._fd, active.size)
+            self._reach = active.size
+
     def _write(self, active: Segment, data: bytes) -> None:
         """Write after the last frame; if that fails, leave the segment as it was."""
         try:
             write_all(self._disk, self._fd, [data], active.size)
         except OSError as error:
             raise self._undo(active, error) from error
+        self._reach = max(self._reach, active.size + len(data))
         self._digest.update(data)
 
     def _undo(self, active: Segment, error: OSError) -> DvidError:
@@ -200,6 +230,7 @@ class FileLog:
             self._disk.truncate(self._fd, active.size)
         except OSError as second:
             return self._halt(f"a write failed ({error}) and could not be undone: {second}")
+        self._reach = active.size
         if error.errno in NO_SPACE:
             return StorageFull(f"no space for the log in {self._folder}: {error}")
         return self._halt(f"a write failed: {error}")
@@ -211,6 +242,7 @@ class FileLog:
             return
         data, checksum = encode_control(MARK, active.end, active.chain, self._synced, b"", b"")
         try:
+            self._cut_room(active)
             self._write(active, data)
             self._disk.sync_data(self._fd)
         except (OSError, DvidError):
@@ -220,6 +252,10 @@ class FileLog:
     def _seal(self, active: Segment) -> None:
         """Write the footer of the active segment and make all of it durable."""
         footer, checksum = encode_footer(active, self._digest.digest(), self._synced)
+        try:
+            self._cut_room(active)
+        except OSError as error:
+            raise self._halt(f"a segment could not be cut to its end: {error}") from error
         self._write(active, footer)
         with self._state_lock:
             active.chain, active.size, active.sealed = checksum, active.size + len(footer), True
@@ -249,7 +285,7 @@ class FileLog:
         if self._fd >= 0:
             self._disk.close(self._fd)
         checksum = CHECKSUM.unpack(header[-4:])[0]
-        self._fd, self._digest = fd, new_digest()
+        self._fd, self._digest, self._reach = fd, new_digest(), len(header)
         self._digest.update(header)
         segment = new_segment(path, first, checksum)
         with self._state_lock:

@@ -82,7 +82,7 @@ def settle_tail(disk: Disk, fd: int, segment: Segment, tail: Tail) -> hashlib.bl
     Raises:
         OSError: of the operating system.
     """
-    if tail.size > segment.size:
+    if tail.problem:
         logger.warning(
             "cut off %d bytes at byte %d of %s, left by a crash before they were durable: %s",
             tail.size - segment.size,
@@ -90,6 +90,7 @@ def settle_tail(disk: Disk, fd: int, segment: Segment, tail: Tail) -> hashlib.bl
             segment.path,
             tail.problem,
         )
+    if tail.size > segment.size:
         disk.truncate(fd, segment.size)
     doubtful = segment.start_for(tail.synced_upto).position
     digest = new_digest()

@@ -116,7 +116,7 @@ def _check_all(folder: Path, disk: Disk) -> Iterator[_Checked]:
             stream_id = check_place(header, begun, stream_id, chain)
             segment = begun
             tail = scan_segment(disk, segment)
-            if path != paths[-1] and (not segment.sealed or tail.problem):
+            if path != paths[-1] and (not segment.sealed or tail.size > segment.size):
                 raise DamagedSegment(path, segment.size, tail.problem or NOT_SEALED)
             if segment.sealed:
                 # If only the digest is wrong, nobody can say which of the records is.

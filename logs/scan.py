@@ -1,6 +1,7 @@
 """Reading a whole segment: where its valid appends end, and what follows them."""
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from dvid_es.errors import SettingsError
@@ -8,12 +9,14 @@ from dvid_es.logs.disk import Disk, read_all
 from dvid_es.logs.frames import FOOTER, MORE, RECORD, BadFrame, Frame, find_witness, walk
 from dvid_es.logs.segment import DamagedSegment, Header, Segment
 
+_PIECE_BYTES = 1 << 20
+
 
 class Tail(NamedTuple):
     """What follows the last valid append of a segment: nothing, or bytes of an unsynced one."""
 
     size: int
-    """Length of the file with them."""
+    """Length of the file with them, and with the room after the last append."""
 
     problem: str
     """Why they are invalid; empty if there are none."""
@@ -92,9 +95,12 @@ def _scan(disk: Disk, fd: int, segment: Segment) -> Tail:
             in_append, marked = False, frame.type != RECORD
             _advance(segment, frame)
     except BadFrame as bad:
+        if not in_append and _is_room(read, segment.size, size):
+            return Tail(size, "", synced, marked)
         problem = bad.problem
         if segment.sealed:
-            # The footer was synced before anything else happened, so no crash can leave this.
+            # The room was cut off before the footer was written, and nothing else happened before
+            # that was synced, so a crash can leave zeros there at most.
             raise DamagedSegment(segment.path, bad.position, problem) from None
         start = bad.position - 4
         witness = find_witness(read(size - start, start), bad, start, segment.end)
@@ -108,6 +114,16 @@ def _scan(disk: Disk, fd: int, segment: Segment) -> Tail:
     if in_append and not problem:
         problem = "an append is cut short"
     return Tail(size, problem, synced, marked)
+
+
+def _is_room(read: Callable[[int, int], bytes], position: int, size: int) -> bool:
+    """Say whether a file ends in nothing but zeros: room for appends, never written."""
+    while position < size:
+        piece = read(min(_PIECE_BYTES, size - position), position)
+        if not piece or piece.strip(b"\0"):
+            return False
+        position += len(piece)
+    return True
 
 
 def _advance(segment: Segment, frame: Frame) -> None:

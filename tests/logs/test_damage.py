@@ -1,5 +1,6 @@
 """Every cut and every flipped bit of small files: nothing wrong is served, nothing good is lost."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from tests.logs.faults import CrashDisk
 
 BATCHES = (1, 3, 1, 2, 1, 1)
 SEGMENT_BYTES = 420
+
+
+@pytest.fixture(autouse=True)
+def little_room(monkeypatch):
+    monkeypatch.setattr("dvid_es.logs.filelog.ROOM_BYTES", 50)
 
 
 def write_log(folder: Path, close: bool = True) -> list[int]:
@@ -131,30 +137,54 @@ def test_the_recipe_catches_a_log_without_a_chain(scratch, monkeypatch):
     assert len(records) == 1, "the forged record is valid in itself; its successor is not"
 
 
+def ends_of_appends(original: bytes, first: int, boundaries: list[int]) -> dict[int, int]:
+    """Return where appends end in a segment, and the offset after each of them."""
+    ends = {128: first}
+    with contextlib.suppress(frames_module.BadFrame):
+        for frame in frames_module.walk(
+            lambda length, at: original[at : at + length], 128, len(original),
+            int.from_bytes(original[124:128], "little"), first,
+        ):  # fmt: skip
+            if frame.sequence + 1 in boundaries and frame.type == frames_module.RECORD:
+                ends[frame.stop] = frame.sequence + 1
+    return ends
+
+
 @pytest.mark.parametrize("close", [True, False])
 def test_the_last_segment_cut_at_every_byte_keeps_all_whole_appends(scratch, close):
     boundaries = write_log(scratch, close)
     path = segments(scratch)[-1]
     original = path.read_bytes()
-    ends = {}
-    position, offset = 128, int(path.stem)
-    for frame in frames_module.walk(
-        lambda length, at: original[at : at + length], 128, len(original),
-        int.from_bytes(original[124:128], "little"), offset,
-    ):  # fmt: skip
-        position = frame.stop
-        if frame.sequence + 1 in boundaries and frame.type == frames_module.RECORD:
-            ends[position] = frame.sequence + 1
+    ends = ends_of_appends(original, int(path.stem), boundaries)
+    assert max(ends.values()) == len(EXPECTED)
     for cut in range(len(original) + 1):
         path.write_bytes(original[:cut])
         records, reported = open_and_read(scratch)
         if cut < 128:
             assert reported, "no crash leaves a segment without its header"
             continue
-        whole = max([offset, *(end for position, end in ends.items() if position <= cut)])
         assert not reported
-        assert records == EXPECTED[:whole]
+        assert records == EXPECTED[: max(end for place, end in ends.items() if place <= cut)]
         assert list(verify_log(scratch)) == []
+
+
+def test_the_last_segment_with_zeros_from_any_byte_on_keeps_all_whole_appends(scratch):
+    boundaries = write_log(scratch, close=False)
+    path = segments(scratch)[-1]
+    original = path.read_bytes()
+    ends = ends_of_appends(original, int(path.stem), boundaries)
+    assert original.endswith(bytes(50)), "there is room behind the last append"
+    for zeroed in range(128, len(original)):
+        data = original[:zeroed] + bytes(len(original) - zeroed)
+        path.write_bytes(data)
+        same = next(
+            (place for place, byte in enumerate(original) if byte != data[place]), len(original)
+        )
+        assert list(verify_log(scratch)) == []
+        records, reported = open_and_read(scratch)
+        assert not reported
+        assert records == EXPECTED[: max(end for place, end in ends.items() if place <= same)]
+        path.write_bytes(original)
 
 
 def test_a_sealed_segment_cut_at_any_byte_is_reported(scratch):

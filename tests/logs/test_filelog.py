@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 import stat
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dvid_es.errors import CorruptLog, SettingsError, WritesHalted
-from dvid_es.logs import Entry, FileLog
+from dvid_es.errors import CorruptLog, SettingsError, StorageFull, WritesHalted
+from dvid_es.logs import Entry, FileLog, verify_log
+from dvid_es.logs.filelog import ROOM_BYTES
+from dvid_es.logs.reader import LogReader
 from dvid_es.logs.segment import INDEX_STEP_BYTES
 from tests.contracts.log_contract import LogContract, entry, stored
 from tests.logs.faults import CrashDisk
@@ -110,8 +113,9 @@ def test_a_torn_tail_is_cut_off_with_one_line_in_the_journal(tmp_path, caplog):
     disk = CrashDisk()
     log = FileLog(tmp_path, disk=disk)
     log.append([entry(5), entry(6), entry(7)])
+    used = segments(tmp_path)[-1].read_bytes().rstrip(b"\0")
     disk.crash()
-    os.truncate(segments(tmp_path)[-1], segments(tmp_path)[-1].stat().st_size - 1)
+    os.truncate(segments(tmp_path)[-1], len(used) - 1)
     with caplog.at_level(logging.INFO):
         log = FileLog(tmp_path)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -120,6 +124,97 @@ def test_a_torn_tail_is_cut_off_with_one_line_in_the_journal(tmp_path, caplog):
     assert segments(tmp_path)[-1].stat().st_size == size
     log.append([entry(5)])
     assert list(log.read()) == [stored(number) for number in range(6)]
+    log.close()
+
+
+def test_appends_lie_in_room_made_ahead_which_a_close_cuts_off(tmp_path):
+    log = FileLog(tmp_path, "s")
+    log.append([entry(0)])
+    (path,) = segments(tmp_path)
+    size = path.stat().st_size
+    assert size > ROOM_BYTES
+    for number in range(1, 100):
+        log.append([entry(number)])
+        log.sync()
+    assert path.stat().st_size == size
+    assert list(verify_log(tmp_path)) == []
+    reader = LogReader(tmp_path)
+    assert list(reader.read()) == list(log.read()) == [stored(number) for number in range(100)]
+    log.close()
+    assert path.stat().st_size < ROOM_BYTES
+    assert path.read_bytes()[-44:-42] == b"\xf5\x1e", "the mark is the last frame"
+
+
+def test_room_that_a_crash_leaves_is_no_torn_tail(tmp_path, caplog):
+    disk = CrashDisk()
+    log = FileLog(tmp_path, "s", disk=disk)
+    log.append([entry(0), entry(1)])
+    log.sync()
+    disk.crash()
+    with caplog.at_level(logging.INFO):
+        log = FileLog(tmp_path)
+    assert caplog.records == []
+    assert log.end == 2
+    log.append([entry(2)])
+    assert list(log.read()) == [stored(number) for number in range(3)]
+    log.close()
+
+
+def test_a_sealed_segment_ends_with_its_footer(tmp_path):
+    log = FileLog(tmp_path, "s", segment_bytes=2000)
+    for number in range(60):
+        log.append([entry(number)])
+    sealed, active = segments(tmp_path)[:-1], segments(tmp_path)[-1]
+    assert len(sealed) > 1
+    assert all(path.stat().st_size < ROOM_BYTES for path in sealed)
+    assert active.stat().st_size > ROOM_BYTES
+    log.close()
+    assert list(verify_log(tmp_path)) == []
+
+
+@pytest.mark.parametrize("zeros", [1, 43, 44, 5000])
+def test_zeros_behind_a_footer_are_cut_off_only_in_the_last_segment(tmp_path, zeros):
+    fill(tmp_path, 60, segment_bytes=2000)
+    *sealed, last = segments(tmp_path)
+    with sealed[0].open("ab") as file:
+        file.write(bytes(zeros))
+    with pytest.raises(CorruptLog):
+        FileLog(tmp_path)
+    assert [finding.path for finding in verify_log(tmp_path)] == [str(sealed[0])]
+    for path in (*sealed[1:], last):
+        path.unlink()
+    end = int(sealed[1].stem)
+    log = FileLog(tmp_path)
+    assert log.end == end, "a crash may leave a footer and the room that was cut off before it"
+    log.append([entry(end)])
+    assert list(log.read()) == [stored(number) for number in range(end + 1)]
+    log.close()
+
+
+def test_without_space_for_room_appends_go_without(tmp_path):
+    class Small(CrashDisk):
+        """A file may have 3000 bytes."""
+
+        def pwritev(self, fd, buffers, offset):
+            if offset + sum(map(len, buffers)) > 3000:
+                super().pwritev(fd, [b"x"], min(offset, 2999))
+                raise OSError(errno.ENOSPC, "no space")
+            return super().pwritev(fd, buffers, offset)
+
+    log = FileLog(tmp_path, "s", disk=Small())
+    while log.end < 1000:
+        try:
+            log.append([entry(log.end)])
+        except StorageFull:
+            break
+        log.sync()
+    kept = log.end
+    assert 10 < kept < 1000
+    assert segments(tmp_path)[0].stat().st_size < 3000
+    log.close()
+    log = FileLog(tmp_path)
+    assert list(log.read()) == [stored(number) for number in range(kept)]
+    log.append([entry(kept)])
     log.close()
 
 
