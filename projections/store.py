@@ -21,7 +21,7 @@ from dvid_es.projections import anchor
 from dvid_es.projections.anchor import Anchors
 from dvid_es.projections.catalog import Repo, load
 from dvid_es.projections.temporal import cut
-from dvid_es.projections.txn import BulkReader, KeyTable, Pair
+from dvid_es.projections.txn import ROOM_BEFORE, ROOM_BEHIND, BulkReader, KeyTable, Pair
 from dvid_es.versions import View
 
 MAP_BYTES = 4 << 40
@@ -86,11 +86,11 @@ class LmdbTxn:
         if cursor is None:
             cursor = self._cursor = self._txn.cursor()
         set_range, item = cursor.set_range, cursor.item
-        starts = self._whole(keys, suffix)
+        self._complete(keys, suffix)
         rows: list[bytes] = []
         values: list[bytes] = []
         add_row, add_value = rows.append, values.append
-        for start in cut(starts):
+        for start in cut(keys):
             if set_range(start):
                 row, value = item()
                 add_row(row)
@@ -98,13 +98,16 @@ class LmdbTxn:
             else:
                 add_row(b"")
                 add_value(b"")
-        width = starts.shape[1] - len(suffix)
-        if set(map(len, rows)) == {starts.shape[1]}:
-            found = np.frombuffer(b"".join(rows), np.uint8).reshape(starts.shape)
-            if np.array_equal(found[:, :width], starts[:, :width]):
-                return cut(found[:, width:]), values
-        begins = cut(starts[:, :width])
-        return [row.removeprefix(key) for row, key in zip(rows, begins, strict=True)], values
+        begins = keys[:, :-ROOM_BEHIND]
+        if set(map(len, rows)) == {keys.shape[1]}:
+            found = np.frombuffer(b"".join(rows), np.uint8).reshape(keys.shape)
+            if np.array_equal(found[:, :-ROOM_BEHIND], begins):
+                tails = np.ascontiguousarray(found[:, -ROOM_BEHIND:])
+                if (tails == tails[0]).all():
+                    return [tails[0].tobytes()] * len(tails), values
+                return cut(tails), values
+        tails_of = zip(rows, cut(begins), strict=True)
+        return [row.removeprefix(begin) for row, begin in tails_of], values
 
     def next(self) -> Pair | None:
         """Move on by one row after a `seek` and return it."""
@@ -186,16 +189,12 @@ class LmdbTxn:
     def put_table(self, keys: KeyTable, suffix: bytes, values: Sequence[bytes]) -> None:
         """Set many rows, `suffix` added to each key; sorted ones are fastest."""
         with self._txn.cursor() as cursor:
-            cursor.putmulti(zip(cut(self._whole(keys, suffix)), values, strict=True))
+            self._complete(keys, suffix)
+            cursor.putmulti(zip(cut(keys), values, strict=True))
 
-    def _whole(self, keys: KeyTable, suffix: bytes) -> KeyTable:
-        """Return keys with the prefix of the repository before them and a suffix behind."""
-        count, width = keys.shape
-        whole = np.empty((count, 4 + width + len(suffix)), np.uint8)
-        whole[:, :4] = np.frombuffer(self.prefix, np.uint8)
-        whole[:, 4 : 4 + width] = keys
-        whole[:, 4 + width :] = np.frombuffer(suffix, np.uint8)
-        return whole
+    def _complete(self, keys: KeyTable, suffix: bytes) -> None:
+        keys[:, :ROOM_BEFORE] = np.frombuffer(self.prefix, np.uint8)
+        keys[:, -ROOM_BEHIND:] = np.frombuffer(suffix, np.uint8)
 
     def delete(self, key: bytes) -> None:
         """Remove one row, if it is there."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
-from dvid_es.projections.txn import KeyTable, ReadTxn, WriteTxn
+from dvid_es.projections.txn import ROOM_BEFORE, ROOM_BEHIND, KeyTable, ReadTxn, WriteTxn
 from dvid_es.versions import UNBOUNDED, View, row_suffix
 
 SIGN = 1 << 31
@@ -30,7 +30,13 @@ def big_endian(values: NDArray[np.int32]) -> NDArray[np.uint8]:
 def key_table(instance_id: int, kind: int, *parts: NDArray[np.uint8]) -> KeyTable:
     """Return n keys: instance, kind, then the columns of bytes `parts`, each uint8[n, any]."""
     head = np.frombuffer(instance_key(instance_id, kind), np.uint8)
-    return np.hstack([np.broadcast_to(head, (len(parts[0]), len(head))), *parts])
+    width = len(head) + sum(part.shape[1] for part in parts)
+    table = np.empty((len(parts[0]), ROOM_BEFORE + width + ROOM_BEHIND), np.uint8)
+    at = ROOM_BEFORE
+    for part in (head, *parts):
+        table[:, at : at + part.shape[-1]] = part
+        at += part.shape[-1]
+    return table
 
 
 def label_table(instance_id: int, kind: int, labels: NDArray[np.uint64]) -> KeyTable:
@@ -39,13 +45,18 @@ def label_table(instance_id: int, kind: int, labels: NDArray[np.uint64]) -> KeyT
     return key_table(instance_id, kind, columns)
 
 
+def keys_of(table: KeyTable) -> list[bytes]:
+    """Return the keys of a table one by one."""
+    return cut(table[:, ROOM_BEFORE:-ROOM_BEHIND])
+
+
 def make_keys(instance_id: int, kind: int, *parts: NDArray[np.uint8]) -> list[bytes]:
     """Return the keys of `key_table` one by one."""
     n = len(parts[0])
     if n < _FEW:
         first = instance_key(instance_id, kind)
         return [b"".join((first, *(part[i].tobytes() for part in parts))) for i in range(n)]
-    return cut(key_table(instance_id, kind, *parts))
+    return keys_of(key_table(instance_id, kind, *parts))
 
 
 def cut(rows: NDArray[np.uint8]) -> list[bytes]:
@@ -74,14 +85,14 @@ def read_table(txn: ReadTxn, keys: KeyTable, view: View) -> list[bytes | None]:
         VersionConflict: parents of a version merge hold unequal values.
     """
     if not view.linear:
-        return [versioned.read(txn, key, view) for key in cut(keys)]
+        return [versioned.read(txn, key, view) for key in keys_of(keys)]
     tails, values = txn.seek_table(keys, view.seek_suffix)
     # Neighbours were often written by the same event: their suffixes are equal.
     seen = _Seen(view)
     if all(seen[tail] for tail in set(tails)):
-        return [value or None for value in values]
+        return [value or None for value in values] if b"" in values else list(values)
     found: list[bytes | None] = []
-    for key, tail, value in zip(cut(keys), tails, values, strict=True):
+    for key, tail, value in zip(keys_of(keys), tails, values, strict=True):
         visible = seen[tail]
         if visible:
             found.append(value or None)
@@ -96,7 +107,11 @@ def _table(keys: Sequence[bytes]) -> KeyTable | None:
     """Return many keys of one width as a table; None if they are few or of several widths."""
     if len(keys) < _FEW or len(set(map(len, keys))) > 1:
         return None
-    return np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
+    width = len(keys[0])
+    table = np.empty((len(keys), ROOM_BEFORE + width + ROOM_BEHIND), np.uint8)
+    joined = np.frombuffer(b"".join(keys), np.uint8)
+    table[:, ROOM_BEFORE:-ROOM_BEHIND] = joined.reshape(len(keys), width)
+    return table
 
 
 class _Seen(dict[bytes, bool | None]):

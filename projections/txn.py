@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 Pair = tuple[bytes, bytes]
 
 KeyTable = NDArray[np.uint8]
-"""Keys of one width, uint8[n, width]."""
+"""Keys of one width, uint8[n, ROOM_BEFORE + width + ROOM_BEHIND]: the store writes into the room what
+its own keys have before and behind."""
+
+ROOM_BEFORE = 4
+ROOM_BEHIND = 12
 
 
 class BulkReader(Protocol):
@@ -51,8 +55,8 @@ class ReadTxn(Protocol):
     def seek_table(self, keys: KeyTable, suffix: bytes) -> tuple[list[bytes], list[bytes]]:
         """Return of the first row at or after each key + suffix what follows the key, and the value.
 
-        Where that row does not begin with the key, it is there whole, which no view takes for a suffix;
-        or nothing is, where there is no row.
+        The suffix is of 12 bytes. Where that row does not begin with the key, it is there whole, which no
+        view takes for a suffix; or nothing is, where there is no row.
         """
 
     def next(self) -> Pair | None:

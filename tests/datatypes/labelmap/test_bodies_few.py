@@ -10,6 +10,7 @@ from dvid_es.datatypes.labelmap.bodies import bodyrow, labelsets
 from dvid_es.datatypes.labelmap.bodies.bodyrow import Body, Last
 from dvid_es.datatypes.labelmap.mapping import lookup
 from dvid_es.events import Event, Header, Record
+from dvid_es.projections.temporal import keys_of
 
 
 class Rows:
@@ -25,7 +26,7 @@ class Rows:
         self.rows += [(key + suffix, value) for key, value in rows]
 
     def put_table(self, keys, suffix: bytes, values) -> None:
-        self.put_many(zip([key.tobytes() for key in keys], values, strict=True), suffix)
+        self.put_many(zip(keys_of(keys), values, strict=True), suffix)
 
 
 def labels(chance: random.Random, count: int) -> np.ndarray:

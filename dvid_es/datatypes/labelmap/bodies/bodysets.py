@@ -15,7 +15,7 @@ from dvid_es.datatypes.labelmap.bodies.labelsets import member, union, without
 from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import instance_key
-from dvid_es.projections.temporal import cut, label_table, read_table
+from dvid_es.projections.temporal import keys_of, label_table, read_table
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View, row_suffix
 
@@ -41,7 +41,7 @@ def body_keys(instance_id: int, bodies: Labels) -> list[bytes]:
     """Return the keys of bodies, without suffix."""
     if len(bodies) < _FEW:
         return [body_key(instance_id, body) for body in bodies.tolist()]
-    return cut(label_table(instance_id, BODIES, bodies))
+    return keys_of(label_table(instance_id, BODIES, bodies))
 
 
 def read(txn: ReadTxn, instance_id: int, body: int, view: View) -> Body | None:

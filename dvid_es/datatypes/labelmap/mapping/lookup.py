@@ -21,7 +21,7 @@ from dvid_es.errors import VersionConflict
 from dvid_es.events import Record
 from dvid_es.projections import versioned
 from dvid_es.projections.catalog import checkpoint, instance_key
-from dvid_es.projections.temporal import cut, label_table
+from dvid_es.projections.temporal import cut, keys_of, label_table
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View, row_suffix, split_suffix
 
@@ -241,7 +241,7 @@ def entry_keys(instance_id: int, svs: Labels) -> list[bytes]:
     if len(svs) < _FEW:
         prefix = instance_key(instance_id, ENTRIES)
         return [prefix + sv.to_bytes(8, "big") for sv in svs.tolist()]
-    return cut(label_table(instance_id, ENTRIES, svs))
+    return keys_of(label_table(instance_id, ENTRIES, svs))
 
 
 def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> None:
