@@ -11,11 +11,10 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from dvid_es.clock import Clock
-from dvid_es.commands import Command, Context, Decision
+from dvid_es.commands import Context, Decision, Write, Written
 from dvid_es.errors import (
     Damage,
     DvidError,
@@ -43,71 +42,6 @@ AGAIN_SECONDS = 1.0
 
 Follow = Callable[[Stream, int], None]
 """Applies what a log holds and the projections lack, up to an offset; see `replay.catchup.follow`."""
-
-
-def _nobody(write: "Write") -> None:
-    """Tell nobody."""
-    del write
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Write:
-    """A command on its way through the writer."""
-
-    root: str
-    """Repository; a new one when `creates`."""
-
-    command: Command
-    version: int = 0
-    """Ordinal addressed; 0 for repository commands."""
-
-    instance: int = 0
-    user: str = ""
-    app: str = ""
-    unlocked: bool = False
-    """May change a locked version: an admin, or a server in full-write mode."""
-
-    dry_run: bool = False
-    idempotency_key: str = ""
-    creates: bool = False
-    tell: Callable[["Write"], None] = _nobody
-    """Called once, by the writer's thread, when there is `written` or `problem`."""
-
-    waiter: Any = None
-    """For whoever is told."""
-
-    withdrawn: bool = False
-    """Nobody waits any more: a command that has not begun is left."""
-
-    written: "Written | None" = None
-    problem: BaseException | None = None
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether it is known what became of it."""
-        return self.written is not None or self.problem is not None
-
-    def succeed(self, written: "Written") -> None:
-        """Say that it is durable and visible."""
-        self.written = written
-        self.tell(self)
-
-    def fail(self, problem: BaseException) -> None:
-        """Say that it is refused."""
-        self.problem = problem
-        self.tell(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What became of a command."""
-
-    answer: bytes
-    sequence: int
-    """Offset of its last event; of the last one applied if it had none."""
-
-    events: tuple[dict[str, Any], ...] = ()
-    """The events of a dry run, readable."""
 
 
 class Writer:

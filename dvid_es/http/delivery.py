@@ -3,7 +3,8 @@
 import asyncio
 from collections import deque
 
-from dvid_es.writer import Write, Writer, Written
+from dvid_es.commands import Write, Written
+from dvid_es.writer import Writer
 
 
 class Deliveries:

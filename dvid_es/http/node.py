@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sanic import Request
 from sanic.response import HTTPResponse
 
-from dvid_es.commands import Command
+from dvid_es.commands import Command, Write, Written
 from dvid_es.engine import Engine
 from dvid_es.errors import AdminRequired, InvalidRequest
 from dvid_es.http.budget import Share
@@ -22,7 +22,6 @@ from dvid_es.projections.catalog import Instance, Repo, checkpoint, sequence_of_
 from dvid_es.projections.store import LmdbTxn
 from dvid_es.streams import Stream
 from dvid_es.versions import Version, View
-from dvid_es.writer import Write, Written
 
 if TYPE_CHECKING:
     from dvid_es.http.app import Server

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dvid_es.clock import FixedClock
-from dvid_es.commands import Context, Decision, Outcome
+from dvid_es.commands import Context, Decision, Outcome, Write, Written
 from dvid_es.errors import InvalidRequest, LockedVersion, StorageFull, WritesHalted
 from dvid_es.events import BY_CLASS, BY_NUMBER, Event, Record, event
 from dvid_es.logs.memory import MemoryLog, MemoryPacks
@@ -20,7 +21,7 @@ from dvid_es.projections.txn import WriteTxn
 from dvid_es.replay.catchup import follow
 from dvid_es.streams import Stream, Streams
 from dvid_es.versions import Version
-from dvid_es.writer import Write, Writer, Written
+from dvid_es.writer import Writer
 
 ROOT = "a" * 32
 KEYS = b"\0\0\0\1\x20"
@@ -191,6 +192,29 @@ def test_a_repeated_idempotency_key_gets_the_first_answer(world: World) -> None:
     assert first == again == Written(b"x", 1)
     assert world.value("k") == b"x"
     assert world.log.end == 2
+
+
+def test_a_command_that_was_withdrawn_before_its_turn_is_left(world: World) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    @dataclass
+    class Slow(Append):
+        def decide(self, context: Context) -> Decision:
+            begun.set()
+            assert go_on.wait(20)
+            return super().decide(context)
+
+    slow = world.submit(Slow("k", "a"))
+    assert begun.wait(20)
+    told: list[Write] = []
+    left = Write(root=ROOT, version=1, instance=1, command=Append("k", "b"), tell=told.append)
+    world.writer.submit(left)
+    last = world.submit(Append("k", "c"))
+    left.withdrawn = True
+    go_on.set()
+    assert slow.result(20).answer == b"a"
+    assert last.result(20).answer == b"ac"
+    assert told == []
 
 
 def test_only_the_command_whose_event_cannot_be_folded_fails(world: World) -> None:

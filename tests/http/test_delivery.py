@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from dvid_es.commands import Write, Written
 from dvid_es.errors import InvalidRequest
 from dvid_es.http.delivery import Deliveries
-from dvid_es.writer import Write, Written
 
 
 class Writers:

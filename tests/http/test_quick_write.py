@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from dvid_es.commands import Written
 from dvid_es.http.quick import BODY_BYTES_MAX, WAITING_BYTES_MAX, QuickProtocol
 from dvid_es.settings import Settings
-from dvid_es.writer import Written
 from tests.http.quick_rig import LongProtocol, Rig, at, get
 
 
