@@ -99,8 +99,10 @@ class LmdbTxn:
                 add_row(b"")
                 add_value(b"")
         begins = keys[:, :-ROOM_BEHIND]
-        if set(map(len, rows)) == {keys.shape[1]}:
-            found = np.frombuffer(b"".join(rows), np.uint8).reshape(keys.shape)
+        joined = b"".join(rows)
+        if len(joined) == keys.size:
+            # A row that begins with its key is as long as the others: all rows of a key are.
+            found = np.frombuffer(joined, np.uint8).reshape(keys.shape)
             if np.array_equal(found[:, :-ROOM_BEHIND], begins):
                 tails = np.ascontiguousarray(found[:, -ROOM_BEHIND:])
                 if (tails == tails[0]).all():

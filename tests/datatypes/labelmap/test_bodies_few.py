@@ -47,16 +47,17 @@ def test_few_labels_are_treated_as_many_are(count: int) -> None:
         assert np.array_equal(inside, np.isin(some, known))
 
 
+@pytest.mark.parametrize("svs", [[9, 2**63 + 1, 4, 2**64 - 1], [4, 9, 2**63 + 1, 2**64 - 1]])
+@pytest.mark.parametrize("bodies", [[1, 2**64 - 2, 0, 4], [7, 7, 7, 7]])
 def test_few_entries_of_the_mapping_are_written_as_many_are(
-    monkeypatch: pytest.MonkeyPatch,
+    svs: list[int], bodies: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = Record(7, 0, Header(version=3, instance=2), Event())
-    svs = np.array([9, 2**63 + 1, 4, 2**64 - 1], np.uint64)
-    bodies = np.array([1, 2**64 - 2, 0, 4], np.uint64)
+    labels_of = np.array(svs, np.uint64), np.array(bodies, np.uint64)
     few, many = Rows(), Rows()
-    lookup.put_entries(few, record, svs, bodies)  # type: ignore[arg-type]
+    lookup.put_entries(few, record, *labels_of)  # type: ignore[arg-type]
     monkeypatch.setattr(lookup, "_FEW", 0)
-    lookup.put_entries(many, record, svs, bodies)  # type: ignore[arg-type]
+    lookup.put_entries(many, record, *labels_of)  # type: ignore[arg-type]
     assert len(few.rows) == 5
     assert few.rows == many.rows
 

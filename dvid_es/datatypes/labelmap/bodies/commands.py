@@ -23,7 +23,7 @@ from dvid_es.datatypes.labelmap.bodies.events import (
     Merged,
     Renumbered,
 )
-from dvid_es.datatypes.labelmap.bodies.labelsets import distinct, from_bytes, to_bytes
+from dvid_es.datatypes.labelmap.bodies.labelsets import distinct, from_bytes, member, to_bytes
 from dvid_es.datatypes.labelmap.indices import assembly as indices
 from dvid_es.datatypes.labelmap.mapping import lookup as mapping
 from dvid_es.datatypes.labelmap.svindex import rows as svindex
@@ -123,9 +123,11 @@ def _check_disjoint(
 ) -> None:
     """Refuse a supervoxel that two of the bodies hold, as posted indices may say."""
     ordered = np.sort(moved)
-    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
-    if len(twice):
+    if (ordered[1:] == ordered[:-1]).any():
+        twice = np.flatnonzero(ordered[1:] == ordered[:-1])
         raise InvalidRequest(f"supervoxel {ordered[twice[0]]} is in two of the merged labels")
+    if not target.bases and not member(target.added, ordered).any():
+        return
     inside = bodysets.contains(context.txn, instance_id, target, moved)
     if inside.any():
         raise InvalidRequest(f"supervoxel {moved[inside][0]} is in label {label} already")

@@ -252,11 +252,15 @@ def put_entries(txn: WriteTxn, record: Record, svs: Labels, bodies: Labels) -> N
         put_few(txn, record, sorted(zip(svs.tolist(), bodies.tolist(), strict=True)))
         return
     header = record.header
-    order = np.argsort(svs, kind="stable")
     pairs_of = np.empty((len(svs), 2), "<u8")
-    pairs_of[:, 0], pairs_of[:, 1] = svs[order], bodies[order]
+    pairs_of[:, 0], pairs_of[:, 1] = svs, bodies
+    if (svs[1:] < svs[:-1]).any():
+        pairs_of = pairs_of[np.argsort(svs, kind="stable")]
     keys = label_table(header.instance, ENTRIES, pairs_of[:, 0])
-    values = cut(pairs_of[:, 1:].view(np.uint8))
+    if (bodies == bodies[0]).all():
+        values = [pairs_of[0, 1].tobytes()] * len(svs)
+    else:
+        values = cut(pairs_of[:, 1:].view(np.uint8))
     txn.put_table(keys, row_suffix(header.version, record.offset), values)
     _put_journal(txn, record, pairs_of.tobytes())
 
