@@ -71,9 +71,9 @@ async def post_info(request: NodeRequest) -> Any:
             raise InvalidRequest(f"Setting for '{name}' was not a string: {shown}")
         config[name.lower()] = value
     await request.write(ChangeSettings(config=config))
-    items = " ".join(f"{name}:{value}" for name, value in sorted(given.items()))
+    items = " ".join(f"{name}:{value}" for name, value in sorted(config.items()))
     name = request.instance.name
-    return raw_text(f"Changed '{name}' based on received configuration:\n\nmap[{items}]\n")
+    return raw_text(f"Changed '{name}' based on received configuration:\n{{map[{items}]}}\n")
 
 
 def raw_text(text: str) -> Any:

@@ -69,8 +69,10 @@ def changed(settings: Mapping[str, Any], config: Mapping[str, str]) -> dict[str,
     for name in ("Background", "ScaleLevel", "MaxDownresLevel"):
         if name.lower() in config:
             found[name] = _byte(config[name.lower()], name)
-    if "gridstore" in config:
-        found["GridStore"] = config["gridstore"]
+    if store := config.get("gridstore"):
+        raise InvalidRequest(
+            f'bad store ({store}) designated for GridStore: could not find store with alias "{store}"'
+        )
     return found
 
 

@@ -83,7 +83,8 @@ def test_refused_writes_leave_everything_as_it_was(live: Any, node: str) -> None
     [
         "size/0", "size/x", "size", "size/+3", "size/1_0", "supervoxels/0", "lastmod/0", "index/0",
         "sparsevol/0", "sparsevol/x", "sparsevol", "sparsevol/1?scale=x", "sparsevol/1?scale=256",
-        "sparsevol/1?minx=a", "sparsevol/1?compression=zip", "sparsevol-coarse/0",
+        "sparsevol/1?minx=a", "sparsevol/1?compression=zip", "sparsevol/1?compression=none",
+        "sparsevol-coarse/0",
         "sparsevol-by-point/1_2", "sparsevol-by-point/0_20_20", "sparsevol-size/x",
         "size/8888?supervoxels=true", "sparsevol/8888?supervoxels=true", "listlabels?start=x",
         "listlabels?number=-1", "index", "index-version/77", "mutations-range/x/y",

@@ -76,6 +76,7 @@ def test_defaults_and_settings_in_any_case(live: Any) -> None:
         {"minpoint": "1,2"},
         {"maxpoint": "1,2,99999999999"},
         {"compression": "zstd"},
+        {"gridstore": "nowhere"},
         {"checksum": "md5"},
     ],
 )
@@ -89,12 +90,16 @@ def test_settings_change_and_refused_changes_change_nothing(live: Any) -> None:
     answer = live.ok(
         "POST", f"{seg.node}/info", json_body={"MaxDownresLevel": "2", "VoxelSize": "1,2,3"}
     )
-    assert answer.text.startswith("Changed 'seg' based on received configuration:")
+    assert answer.text == (
+        "Changed 'seg' based on received configuration:\n{map[maxdownreslevel:2 voxelsize:1,2,3]}\n"
+    )
+    live.ok("POST", f"{seg.node}/info")
     before = extended(live, root)
     assert (before["MaxDownresLevel"], before["VoxelSize"]) == (2, [1, 2, 3])
     for body in (
         b'{"MaxDownresLevel":"x"}',
         b'{"MaxDownresLevel":3}',
+        b'{"GridStore":"nowhere"}',
         b"[]",
         b"{",
         b'{"BlockSize":"1,2,3"}',

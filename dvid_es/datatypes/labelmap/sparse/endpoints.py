@@ -63,7 +63,7 @@ async def _send_sparsevol(request: NodeRequest, label: int, supervoxel: bool) ->
     form = request.args.get("format", "rles")
     scale = parse_scale(request)
     compression = request.args.get("compression", "")
-    if form not in ("srles", "blocks") and compression not in ("", "none", "lz4", "gzip"):
+    if form not in ("srles", "blocks") and compression not in ("", "lz4", "gzip"):
         raise InvalidRequest(f'unknown compression "{compression}": use lz4 or gzip')
     plan = await request.in_thread(_plan, request, label, supervoxel, scale, True)
     request.finish()
