@@ -10,6 +10,7 @@ KERNEL_MODULES = (
     "downres",
     "fnv",
     "labelblock_kernels",
+    "labelencode",
     "labelindex_kernels",
     "labellz4_kernels",
     "labelremap",

@@ -195,6 +195,19 @@ def equal8(typingctx: Any, labels: Any, offset: Any, label: Any) -> Any:
     return types.uint64(labels, types.int64, types.uint64), generate
 
 
+@intrinsic
+def copy8(typingctx: Any, labels: Any, offset: Any, out: Any, at: Any) -> Any:
+    """Copy 8 labels, u64, from labels[offset:] to out[at:]."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        from_ = _pointer(context, builder, signature.args[0], args[0], args[1], _ROW)
+        to = _pointer(context, builder, signature.args[2], args[2], args[3], _ROW)
+        builder.store(builder.load(from_, align=8), to, align=8)
+        return context.get_dummy_value()
+
+    return types.none(labels, types.int64, out, types.int64), generate
+
+
 def _unpack(builder: Any, word: Any, bits: Any) -> Any:
     """Return the 8 values of `bits` bits at the top of a word as a vector, first voxel first."""
     steps = ir.Constant(_ROW, [1, 2, 3, 4, 5, 6, 7, 8])

@@ -1,8 +1,9 @@
 """Large answers: parts are made in kernel threads, ahead of the one that is being sent."""
 
 import asyncio
+import contextlib
 import logging
-import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -28,27 +29,34 @@ class Lent(NamedTuple):
 
 
 class Buffers:
-    """Memory of parts to use again: fresh memory costs more than decoding into it."""
+    """Memory of parts to use again: fresh memory costs more than decoding into it.
+
+    Without a lock: memory may come back wherever the last view of it is dropped.
+    """
 
     def __init__(self, size: int, kept_max: int) -> None:
         """Keep up to `kept_max` buffers of `size` bytes."""
         self._size = size
-        self._kept: list[NDArray[np.uint8]] = []
-        self._kept_max = kept_max
-        self._lock = threading.Lock()
+        self._kept: deque[NDArray[np.uint8]] = deque(maxlen=kept_max)
 
     def take(self, size: int) -> NDArray[np.uint8]:
         """Return at least `size` bytes, which may hold anything."""
-        with self._lock:
-            if self._kept and size <= self._size:
+        if size <= self._size:
+            with contextlib.suppress(IndexError):
                 return self._kept.pop()
         return np.empty(max(size, self._size), np.uint8)
 
     def give(self, buffer: NDArray[Any]) -> None:
         """Take back what nobody looks at any more."""
-        with self._lock:
-            if buffer.nbytes == self._size and len(self._kept) < self._kept_max:
-                self._kept.append(buffer.view(np.uint8))
+        if buffer.nbytes == self._size:
+            self._kept.append(buffer.view(np.uint8))
+
+    def lease(self, size: int) -> memoryview:
+        """Return `size` bytes, which may hold anything and come back when the last view of them is gone."""
+        memory = self.take(size)
+        lease = memory[:size]
+        weakref.finalize(lease, self.give, memory).atexit = False
+        return memoryview(lease)
 
 
 FIRST_BYTES = 4096

@@ -36,7 +36,7 @@ from dvid_es.http.monitor import Monitor
 from dvid_es.http.node import DryRun, NodeRequest
 from dvid_es.http.paths import clean_path, origin_form, redirect
 from dvid_es.http.quick import Head, Heads
-from dvid_es.http.receive import LARGE_BYTES, announced_bytes, receive_into_buffer
+from dvid_es.http.receive import LARGE_BYTES, Arriving, announced_bytes
 from dvid_es.http.static import StaticFiles
 from dvid_es.http.wire import decode_path, parse_query, parse_unsigned
 from dvid_es.publishing.activity import Activity, Asked, is_told
@@ -290,7 +290,9 @@ class Server:
             length = announced_bytes(raw)
             takes_buffer = getattr(handler, "takes_buffer", False)
             if takes_buffer and LARGE_BYTES <= length <= self.settings.max_body_bytes:
-                request.body = await receive_into_buffer(raw, length)
+                request.body = Arriving(raw, length)
+                if not getattr(handler, "takes_arriving", False):
+                    request.body = await request.body.receive()
             else:
                 await raw.receive_body()
                 request.body = raw.body

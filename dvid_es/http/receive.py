@@ -8,6 +8,7 @@ Here the operating system writes the body to where it stays.
 import asyncio
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,13 +68,52 @@ class Buffers:
 BUFFERS = Buffers()
 
 
+def _ignore(body: memoryview, count: int) -> None:
+    """Do nothing while a body arrives."""
+
+
 def announced_bytes(raw: Request) -> int:
     """Return the length of a body that a header announces; 0 if none does."""
     text: str = raw.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
-async def receive_into_buffer(raw: Request, length: int) -> memoryview:
+class Arriving:
+    """A large body that is not received yet: for handlers that begin to work on it meanwhile."""
+
+    def __init__(self, raw: Request, length: int) -> None:
+        """Receive nothing yet.
+
+        Args:
+            raw: the request.
+            length: bytes of the body, as its header announces.
+        """
+        self._raw = raw
+        self._length = length
+
+    def __len__(self) -> int:
+        """Return the bytes of the whole body."""
+        return self._length
+
+    async def receive(self, arrived: Callable[[memoryview, int], None] = _ignore) -> memoryview:
+        """Return the body.
+
+        Args:
+            arrived: told on the event loop, again and again, of the memory of the body and how many bytes
+                of it are there; those do not change any more.
+        """
+        return await receive_into_buffer(self._raw, self._length, arrived)
+
+
+async def receive_whole(request: Any) -> None:
+    """Receive the body of a request (a NodeRequest) whose handler has not done so."""
+    if isinstance(request.body, Arriving):
+        request.body = await request.body.receive()
+
+
+async def receive_into_buffer(
+    raw: Request, length: int, arrived: Callable[[memoryview, int], None] = _ignore
+) -> memoryview:
     """Return a body of `length` bytes, as its header announced and Sanic enforces."""
     body = BUFFERS.take(length)
     at = 0
@@ -87,19 +127,24 @@ async def receive_into_buffer(raw: Request, length: int) -> memoryview:
         body[at : at + len(data)] = data
         at += len(data)
     if at < length:
-        await _Receiver(stream.protocol, body[at:]).receive()
+        await _Receiver(stream.protocol, body, at, arrived).receive()
         stream.request_bytes_left = 0
     await stream.read()  # lets Sanic note that this was the end
+    arrived(body, length)
     return body
 
 
 class _Receiver(asyncio.BufferedProtocol):
     """Stands in for Sanic's protocol of a connection while the rest of a body comes in."""
 
-    def __init__(self, protocol: Any, rest: memoryview) -> None:
+    def __init__(
+        self, protocol: Any, body: memoryview, at: int, arrived: Callable[[memoryview, int], None]
+    ) -> None:
         self._protocol = protocol
         self._transport = protocol.transport
-        self._rest = rest
+        self._body = body
+        self._rest = body[at:]
+        self._arrived = arrived
         self._loop = asyncio.get_running_loop()
         self._received = self._loop.create_future()
 
@@ -125,6 +170,7 @@ class _Receiver(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._protocol._time = self._loop.time()  # when Sanic last heard of the client
         self._rest = self._rest[nbytes:]
+        self._arrived(self._body, len(self._body) - len(self._rest))
         if not self._rest:
             self._transport.pause_reading()
             self._received.set_result(None)

@@ -11,23 +11,33 @@ import pytest
 
 from dvid_es.errors import CorruptPack
 from dvid_es.http import direct
-from dvid_es.http.direct import Outgoing, write_made
+from dvid_es.http.direct import Made, Outgoing, write_made
 
 PIECES = [bytes([number]) * (300_000 + number) for number in range(40)]
 WHOLE = b"".join(PIECES)
 
 
+@pytest.fixture(params=[False, True])
+def heavy(request: Any) -> bool:
+    return bool(request.param)
+
+
 @pytest.fixture
-def made(live: Any) -> Any:
+def made(live: Any, heavy: bool) -> Any:
     """Serve what a test puts into it at /api/made."""
     source: list[Any] = []
 
     async def handler(request: Any) -> None:
-        return await write_made(request, source[0](), len(WHOLE))
+        length = [len(WHOLE), *source[1:]][-1]
+        return await write_made(request, lambda: Made(length, makers(source[0]()), heavy=heavy))
 
     server = live.application.ctx.server
     server.server_routes = {**server.server_routes, "GET api/made": handler}
     return source
+
+
+def makers(pieces: Iterator[bytes]) -> Iterator[Any]:
+    return (lambda piece=piece: piece for piece in pieces)
 
 
 def open_files() -> int:
@@ -138,14 +148,51 @@ def test_a_piece_that_goes_out_in_parts_is_continued_where_it_ended():
     reader, writer = socket.socketpair()
     with reader:
         writer.setblocking(False)
-        outgoing = Outgoing(b"head", iter(PIECES))
+        outgoing = Outgoing(
+            b"head\r\n", lambda: Made(1 << 20, makers(iter(PIECES)), heavy=False), None
+        )
         left = outgoing.write_to(writer.fileno())
         assert left
         assert not outgoing.ended
-        written = len(b"head") + sum(map(len, PIECES[:1])) - sum(map(len, left))
+        sent = b"headcontent-length: 1048576\r\n\r\n" + PIECES[0]
+        written = len(sent) - sum(map(len, left))
         assert 0 < written < len(PIECES[0])
         writer.close()
         got = bytearray()
         while data := reader.recv(1 << 16):
             got += data
-        assert got + b"".join(left) == b"head" + PIECES[0]
+        assert got + b"".join(left) == sent
+
+
+def test_a_body_of_unknown_length_goes_out_in_chunks(live, made):
+    made.append(lambda: iter(PIECES[:5]))
+    made.append(None)
+    for _ in range(2):
+        answer = live.ok("GET", "/api/made")
+        assert answer.body == b"".join(PIECES[:5])
+        assert "content-length" not in answer.headers
+
+
+def test_an_empty_body_has_a_head(live, made):
+    made.append(lambda: iter(()))
+    made.append(0)
+    answer = live.ok("GET", "/api/made")
+    assert (answer.body, answer.headers["content-length"]) == (b"", "0")
+
+
+def test_two_threads_make_heavy_parts_and_write_them_in_their_order(live):
+    both = threading.Barrier(2, timeout=60)
+    server = live.application.ctx.server
+
+    def make(number: int) -> bytes:
+        if number < 2:
+            both.wait()  # one thread alone would wait for ever
+        return PIECES[number]
+
+    async def handler(request: Any) -> None:
+        parts = (lambda at=at: make(at) for at in range(len(PIECES)))
+        return await write_made(request, lambda: Made(len(WHOLE), parts))
+
+    server.server_routes = {**server.server_routes, "GET api/made": handler}
+    for _ in range(3):
+        assert live.ok("GET", "/api/made").body == WHOLE

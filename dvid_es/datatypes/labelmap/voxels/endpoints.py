@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from collections.abc import Callable
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -23,8 +24,9 @@ from dvid_es.http.answers import (
     send_whole,
     spans,
 )
-from dvid_es.http.direct import write_made
+from dvid_es.http.direct import Made, write_made
 from dvid_es.http.node import PIECE_BYTES, NodeRequest, empty, octets, raw_json
+from dvid_es.http.receive import receive_whole
 from dvid_es.http.wire import parse_point
 from dvid_es.projections import regions
 
@@ -144,13 +146,18 @@ async def _send_volume(
 
 async def post_raw(request: NodeRequest) -> Any:
     """Write a box of whole blocks from its voxels, with indices and all lower scales."""
-    words = parse.need_words(request, 3, f"{request.path} needs shape, size and offset")
-    if parse.parse_shape(words[0]) != parse.VOLUME:
-        raise InvalidRequest("only volumes can be written: the shape must be 0_1_2")
-    shape = block_shape(request.instance)
-    box = parse.limit_voxels(parse.need_aligned(parse.parse_box(words[1], words[2]), shape))
-    compression = parse.parse_compression(request, ("", "none", "lz4", "gzip"))
-    await ingest.post_volume(request, box, compression, parse.parse_roi(request))
+    try:
+        words = parse.need_words(request, 3, f"{request.path} needs shape, size and offset")
+        if parse.parse_shape(words[0]) != parse.VOLUME:
+            raise InvalidRequest("only volumes can be written: the shape must be 0_1_2")
+        shape = block_shape(request.instance)
+        box = parse.limit_voxels(parse.need_aligned(parse.parse_box(words[1], words[2]), shape))
+        compression = parse.parse_compression(request, ("", "none", "lz4", "gzip"))
+        roi = parse.parse_roi(request)
+    except InvalidRequest:
+        await receive_whole(request)  # a client that is still sending would not hear what is wrong
+        raise
+    await ingest.post_volume(request, box, compression, roi)
     return empty()
 
 
@@ -166,11 +173,14 @@ def get_blocks(request: NodeRequest) -> Any:
     if compression == "blocks" and _may_be_quick(request, box):
         found = find_box(request, scale, box, _svs(request))
         if found.stored_bytes <= PIECE_BYTES:
-            return octets(found.stream(compression))
+            return octets(bytes(found.stream(compression)))
     return _get_blocks(request, scale, box, compression)
 
 
 async def _get_blocks(request: NodeRequest, scale: int, box: Box, compression: str) -> Any:
+    few = box.blocks(block_shape(request.instance)).volume <= AT_ONCE_BLOCKS
+    if compression == "blocks" and request.method == "GET" and not few:
+        return await _write_blocks(request, find_box, request, scale, box, _svs(request))
     found = await _find(request, scale, box)
     return await _send_blocks(request, found, compression)
 
@@ -180,23 +190,37 @@ async def get_specific_blocks(request: NodeRequest) -> Any:
     coords = await request.in_thread(parse.parse_block_list, request.args.get("blocks", ""))
     compression = parse.parse_compression(request, parse.BLOCK_COMPRESSIONS, "blocks")
     scale = parse.parse_scale(request)
+    if compression == "blocks" and request.method == "GET" and len(coords) > AT_ONCE_BLOCKS:
+        return await _write_blocks(request, _find_list, request, scale, coords)
     found = await request.in_thread(_find_list, request, scale, coords)
     return await _send_blocks(request, found, compression)
 
 
-async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
-    request.finish()
-    if compression == "blocks":
-        if found.stored_bytes <= PART_BYTES // 2:
-            quick = len(found) <= AT_ONCE_BLOCKS
-            body = found.gzip_stream() if quick else await request.in_thread(found.gzip_stream)
-            return await send_whole(request, body)
+async def _write_blocks(request: NodeRequest, find: Callable[..., BlockSet], *args: Any) -> None:
+    """Find stored blocks and stream them, both in one thread."""
+    request.view  # noqa: B018 # the headers are those of this state
+
+    def begin() -> Made:
+        found = find(*args)
+        request.finish()
         length = found.gzip_length
-        cut = found.parts(PART_BYTES)
-        if length is None or request.method == "HEAD":
-            made = (partial(part.pieces, compression) for part in cut)
-            return await send_parts(request, made, length=length)
-        return await write_made(request, (part.gzip_stream() for part in cut), length)
+        if length is None and found.stored_bytes <= PART_BYTES:
+            whole = found.gzip_stream()
+            return Made(len(whole), iter((lambda: whole,)), heavy=False)
+        return Made(length, found.gzip_parts(PART_BYTES), heavy=False)
+
+    await write_made(request, begin)
+
+
+async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
+    if compression == "blocks":
+        if len(found) <= AT_ONCE_BLOCKS and found.stored_bytes <= PART_BYTES // 2:
+            request.finish()
+            return await send_whole(request, found.gzip_stream())
+        if request.method == "HEAD":
+            return await send_parts(request, (), length=found.gzip_length)
+        return await _write_blocks(request, lambda: found)
+    request.finish()
     if len(found) <= 1:
         return await send_whole(request, await request.in_thread(found.stream, compression))
     at_once = min(len(found), DECODED_BLOCKS * (AHEAD + 1))
@@ -228,6 +252,7 @@ async def post_ingest(request: NodeRequest) -> Any:
 # Their bodies may be buffers instead of bytes: see receive.py.
 for _handler in (post_raw, post_blocks, post_ingest):
     _handler.takes_buffer = True  # type: ignore[attr-defined]
+post_raw.takes_arriving = True  # type: ignore[attr-defined]
 for _handler in (post_raw, post_blocks):
     _handler.throttled = True  # type: ignore[attr-defined]
 get_blocks.throttled = get_blocks.quick = True  # type: ignore[attr-defined]

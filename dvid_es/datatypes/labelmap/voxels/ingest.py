@@ -1,5 +1,6 @@
 """How posted voxels become a command: prepared side by side in threads, kept in packs, then queued."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import blocks, downres, prepare
+from dvid_es.datatypes.labelmap.voxels.arriving import BLOCK_VOXELS_MAX, prepare_arriving
 from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks, SetExtents
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import VersionConflict
@@ -14,6 +16,7 @@ from dvid_es.events import INLINE_BYTES_MAX, Bulk
 from dvid_es.geometry import Box, Triple
 from dvid_es.http.answers import in_threads, spans
 from dvid_es.http.node import NodeRequest
+from dvid_es.http.receive import Arriving, receive_whole
 from dvid_es.logs.base import Packs
 from dvid_es.projections import regions
 from dvid_es.projections.regions import Region
@@ -53,25 +56,40 @@ async def post_volume(request: NodeRequest, box: Box, compression: str, roi: str
     """
     instance = request.instance
     shape = block_shape(instance)
-    coords, places, region = await choose_blocks(request, box, roi)
-    volume = await request.in_thread(
-        prepare.inflate_volume, request.body, compression, box.shape_zyx
-    )
     extents = (*box.start_zyx[::-1], *box.max_xyz)
-    if not len(coords):
-        await request.write(SetExtents(extents=extents, grow=True))
-        return
     counted = bool(instance.settings["IndexedLabels"])
     wanted = prepare.Wanted(counted=counted, kept=instance.settings["MaxDownresLevel"] > 0)
-    tasks = [
-        (volume, places[start:stop], shape, wanted)
-        for start, stop in spans(len(coords), TASK_BLOCKS)
-    ]
-    prepared = await in_threads(request, prepare.prepare_boxes, tasks)
+    as_it_comes = compression in ("", "none") and not roi and _fits(request.body, box, shape)
+    if as_it_comes:
+        coords, _ = prepare.block_places(box, shape)
+        region = None
+        prepared = await prepare_arriving(request, request.body, box.shape_zyx, shape, wanted)
+    else:
+        await receive_whole(request)
+        coords, places, region = await choose_blocks(request, box, roi)
+        volume = await request.in_thread(
+            prepare.inflate_volume, request.body, compression, box.shape_zyx
+        )
+        if not len(coords):
+            await request.write(SetExtents(extents=extents, grow=True))
+            return
+        tasks = [
+            (volume, places[start:stop], shape, wanted)
+            for start, stop in spans(len(coords), TASK_BLOCKS)
+        ]
+        prepared = _joined(await in_threads(request, prepare.prepare_boxes, tasks))
     await _write(
-        request, 0, coords, _joined(prepared), counted=counted, downres=True, extents=extents,
-        region=region,
-    )  # fmt: skip
+        request, 0, coords, prepared, counted=counted, downres=True, extents=extents, region=region
+    )
+
+
+def _fits(body: object, box: Box, shape_zyx: Triple) -> bool:
+    """Say whether a body is not there yet, and is to be just the voxels of a box of usual blocks."""
+    return (
+        isinstance(body, Arriving)
+        and len(body) == 8 * box.volume
+        and math.prod(shape_zyx) <= BLOCK_VOXELS_MAX
+    )
 
 
 async def post_stream(

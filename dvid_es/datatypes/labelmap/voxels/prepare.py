@@ -148,7 +148,7 @@ def prepare_payloads(
             z, y, x = at.tolist()
             raise InvalidRequest(f"block ({x}, {y}, {z}): {problem}; nothing was stored") from None
         wanted.spend(len(block))
-        prepared.append(_prepared(block if length == len(block) else block[:length], wanted))
+        prepared.append(prepare_block(block if length == len(block) else block[:length], wanted))
     return prepared
 
 
@@ -168,12 +168,13 @@ def prepare_boxes(
 ) -> list[Prepared]:
     """Return the blocks that begin at int32[n, 3] places of a volume, ready to be stored."""
     return [
-        _prepared(labelblock.encode_from(volume, tuple(start), shape_zyx), wanted)
+        prepare_block(labelblock.encode_from(volume, tuple(start), shape_zyx), wanted)
         for start in starts_zyx.tolist()
     ]
 
 
-def _prepared(block: bytes, wanted: Wanted) -> Prepared:
+def prepare_block(block: bytes, wanted: Wanted) -> Prepared:
+    """Return a validated block, ready to be stored."""
     highest = int(labelblock.table(block).max())
     stored = storedblock.store(block)
     kept = block if wanted.kept else b""
@@ -199,11 +200,22 @@ def inflate_volume(body: bytes | memoryview, compression: str, shape_zyx: Triple
         data = body
     else:
         raise InvalidRequest(f'unknown compression "{compression}" of voxels: use lz4 or gzip')
+    check_voxels(data, shape_zyx)
+    return np.frombuffer(data, np.uint64).reshape(shape_zyx)
+
+
+def check_voxels(data: bytes | memoryview, shape_zyx: Triple) -> None:
+    """Refuse bytes that are not as many as voxels have.
+
+    Raises:
+        InvalidRequest: there are more, or fewer.
+    """
+    z, y, x = shape_zyx
+    size = 8 * z * y * x
     if len(data) != size:
         raise InvalidRequest(
             f"{x} x {y} x {z} voxels are {size} bytes, but {len(data)} were sent; nothing was stored"
         )
-    return np.frombuffer(data, np.uint64).reshape(shape_zyx)
 
 
 def join_counts(prepared: Sequence[Prepared]) -> Counts:

@@ -4,7 +4,7 @@ Labels are mapped in the label tables of blocks, never voxel by voxel.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from itertools import accumulate, pairwise
@@ -20,9 +20,10 @@ from dvid_es.datatypes.labelmap.voxels import blocks
 from dvid_es.datatypes.labelmap.voxels.blockcache import CACHE, LZ4
 from dvid_es.events import Bulk
 from dvid_es.geometry import Box, Triple
+from dvid_es.http.answers import Buffer, Buffers
 from dvid_es.ids import PackRef
 from dvid_es.logs import checksums
-from dvid_es.logs.base import Packs
+from dvid_es.logs.base import Packs, Take, fresh_memory
 from dvid_es.projections.blockrows import Columns, read_columns, unpack_value
 from dvid_es.projections.txn import ReadTxn
 from dvid_es.versions import View
@@ -32,6 +33,9 @@ Labels = NDArray[np.uint64]
 
 _FRAME = struct.Struct("<3iI")
 """In front of each block of a stream: its coordinate, X first, and its length."""
+
+_MEMORY = Buffers(5 << 18, kept_max=8)
+"""Memory of parts of streams."""
 
 _FEW = 4
 """For so many blocks or fewer, numpy takes longer to begin than Python to finish."""
@@ -91,7 +95,7 @@ class BlockSet:
         if self._mapping is not None:
             supervoxels = np.empty(0, np.uint64)
             for start in range(0, len(self), 256):
-                tables = self.part(start, start + 256)._batch().tables
+                tables = self.part(start, start + 256)._batch(fresh_memory).tables
                 supervoxels = np.union1d(supervoxels, tables)
             self._mapping = FixedMapping(supervoxels, self._mapping.map(supervoxels))
 
@@ -129,18 +133,34 @@ class BlockSet:
         solid = storedblock.count_solid(columns.data, inline)
         return storedblock.gzip_stream_length(self.stored_bytes, len(self), solid)
 
-    def gzip_stream(self) -> bytes:
+    def gzip_stream(self) -> Buffer:
         """Return DVID's stream of gzipped label blocks."""
-        batch = self._batch()
-        return batch.gzip_stream(self._mapped(batch), self.coords_zyx[:, ::-1])
-
-    def _batch(self) -> storedblock.StoredBatch:
-        """Return the blocks as they are stored; packs verify what they give."""
+        coords_xyz = self.coords_zyx[:, ::-1]
         if len(self) <= _FEW:
-            return storedblock.StoredBatch.of(fetch(self._packs, self._found))
+            batch = storedblock.StoredBatch.of(fetch(self._packs, self._found))
+            return batch.gzip_stream(self._mapped(batch), coords_xyz)
+        # The stream is written over the blocks, so they lie behind as much room as it may be longer.
+        lengths, packed = self._columns.lengths, self._columns.packed
+        room = 64 * len(self) + int(lengths[~packed].sum() + lengths.sum() // 8192)
+        memory = memoryview(b"")
+
+        def take(size: int) -> memoryview:
+            nonlocal memory
+            memory = _MEMORY.lease(room + size)
+            return memory[room:]
+
+        batch = self._batch(take)
+        return batch.gzip_stream(self._mapped(batch), coords_xyz, memory)
+
+    def gzip_parts(self, part_bytes: int) -> Iterator[Callable[[], Buffer]]:
+        """Iterate over what makes `gzip_stream` in parts of about so many bytes."""
+        return (part.gzip_stream for part in self.parts(part_bytes))
+
+    def _batch(self, take: Take) -> storedblock.StoredBatch:
+        """Return the blocks as they are stored; packs verify what they give."""
         columns = self._columns
         find_damage = crc32c.first_damaged if crc32c.FAST else checksums.first_damaged
-        data, packed = self._packs.get_joined(columns.places_packed(), find_damage)
+        data, packed = self._packs.get_joined(columns.places_packed(), find_damage, take)
         starts = columns.starts + (len(data) + 1)
         starts[columns.packed] = packed
         return storedblock.StoredBatch(data, starts, columns.lengths, columns.data, verified=True)
@@ -151,7 +171,7 @@ class BlockSet:
             return batch.tables
         return np.ascontiguousarray(self._mapping.map(batch.tables), np.uint64)
 
-    def stream(self, compression: str) -> bytes:
+    def stream(self, compression: str) -> Buffer:
         """Return DVID's stream of blocks in a compression of GET blocks."""
         if compression == "blocks":
             return self.gzip_stream()
@@ -163,7 +183,7 @@ class BlockSet:
             pieces += (_FRAME.pack(x, y, z, len(payload)), payload)
         return b"".join(pieces)
 
-    def pieces(self, compression: str) -> tuple[bytes]:
+    def pieces(self, compression: str) -> tuple[Buffer]:
         """Return `stream` as a part of an answer."""
         return (self.stream(compression),)
 
