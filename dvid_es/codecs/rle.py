@@ -164,19 +164,19 @@ def runs_of_points(points_zyx: NDArray[np.int32]) -> Runs:
 
 
 def split_at_blocks(
-    runs: Runs, shape_zyx: Triple
+    runs: Runs, shape_zyx: Triple, *, as_given: bool = False
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], Runs]:
     """Sort runs by the block that they lie in, cutting them where a block ends.
 
     Returns:
         coords_zyx int32[m, 3]: blocks in Z, Y, X order (floor division: negative ones are right);
         starts int64[m + 1]: block i has runs[starts[i] : starts[i + 1]];
-        runs: in voxels as before, in Z, Y, X order within each block.
+        runs: in voxels as before; within each block in Z, Y, X order, or in the given one if so wanted.
     """
     runs = np.ascontiguousarray(runs, np.int32)
     pieces = np.empty((kernels.cut_at_blocks(runs, shape_zyx[2], runs[:0].copy(), False), 4), "i4")
     kernels.cut_at_blocks(runs, shape_zyx[2], pieces, True)
-    pieces = _sorted(pieces)
+    pieces = pieces if as_given else _sorted(pieces)
     blocks = np.ascontiguousarray(pieces[:, 2::-1] // np.array(shape_zyx, np.int32))
     order = np.lexsort((blocks[:, 2], blocks[:, 1], blocks[:, 0]))
     blocks = blocks[order]

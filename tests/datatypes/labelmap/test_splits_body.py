@@ -152,6 +152,19 @@ def test_a_supervoxel_that_is_split_off_whole_leaves_a_ghost(splitting: Any) -> 
     assert splitting.ok("GET", f"{node}/mapping", json_body=[7]).json() == [cleaved]
 
 
+def test_parts_are_numbered_in_the_order_in_which_the_runs_meet_supervoxels(splitting: Any) -> None:
+    root = splitting.new_repo()
+    splitting.new_instance(root, "labelmap", "seg", BlockSize="32,32,32")
+    volume = np.repeat(np.arange(4, dtype=np.uint64), 8)[None, None].repeat(32, 0).repeat(32, 1)
+    oracle.Segmentation(splitting, root).post(np.ascontiguousarray(volume))
+    node = f"/api/node/{root}/seg"
+    splitting.ok("POST", f"{node}/merge", json_body=[1, 2, 3])
+    runs = cases.body_of([(24, 0, 0, 4), (8, 0, 0, 4), (16, 0, 0, 4)])
+    assert splitting.ok("POST", f"{node}/split/1", runs).json()["label"] == 4
+    splits = splitting.ok("GET", f"{node}/mutations").json()[-1]["SVSplits"]
+    assert {int(sv): parts["Split"] for sv, parts in splits.items()} == {3: 5, 1: 7, 2: 9}
+
+
 def test_refused_splits_of_bodies_change_nothing(splitting: Any) -> None:
     node = arbitrary(splitting)
     splitting.ok("POST", f"{node}/merge", json_body=[1000, 2000])

@@ -152,8 +152,9 @@ async def _prepare_body(request: NodeRequest, label: int, runs: Runs, reserved: 
     splitting.check_size(runs, body.voxels, f"body {label}")
     whole = await request.in_thread(splitting.cut, runs, block_shape(request.instance))
     surveyed = await request.in_thread(splitting.find_blocks, txn, instance_id, view, whole)
+    posted = await request.in_thread(splitting.cut_as_posted, runs, block_shape(request.instance))
     packs = request.stream.packs
-    tasks = [(packs, surveyed, whole, *span) for span in spans(len(whole.coords_zyx), TASK_BLOCKS)]
+    tasks = [(packs, surveyed, posted, *span) for span in spans(len(whole.coords_zyx), TASK_BLOCKS)]
     lists = await in_threads(request, splitting.survey, tasks)
     met = list(dict.fromkeys(sv for svs in lists for sv in svs))
     if not met:

@@ -91,6 +91,12 @@ def cut(runs: Runs, shape_zyx: Triple) -> Cut:
     return Cut(*rle.split_at_blocks(runs.ordered, shape_zyx))
 
 
+def cut_as_posted(runs: Runs, shape_zyx: Triple) -> Cut:
+    """Cut runs at the borders of blocks; in each block they keep the order of the request."""
+    posted = np.frombuffer(runs.posted, "<i4").reshape(-1, 4)
+    return Cut(*rle.split_at_blocks(posted, shape_zyx, as_given=True))
+
+
 def places_in(coords_zyx: Coords, of_zyx: Coords) -> NDArray[np.int64]:
     """Return where each of `coords_zyx` is among the distinct blocks `of_zyx`, -1 for nowhere."""
     both = np.concatenate([of_zyx, coords_zyx])
