@@ -33,8 +33,8 @@ from dvid_es.projections import regions
 DECODED_BLOCKS = 8
 """Blocks of one part of a stream in another form than the stored one."""
 
-PART_BYTES = 1 << 20
-"""Stored bytes of one part of a stream: they stay in the cache of a core."""
+PART_BYTES = 3 << 20
+"""Stored bytes of one part of a stream: with less, a client wakes up more often than it must."""
 
 AT_ONCE_BLOCKS = 8
 """Boxes of up to so many blocks are looked up on the event loop."""
@@ -214,7 +214,7 @@ async def _write_blocks(request: NodeRequest, find: Callable[..., BlockSet], *ar
 
 async def _send_blocks(request: NodeRequest, found: BlockSet, compression: str) -> Any:
     if compression == "blocks":
-        if len(found) <= AT_ONCE_BLOCKS and found.stored_bytes <= PART_BYTES // 2:
+        if len(found) <= AT_ONCE_BLOCKS and found.stored_bytes <= 2 * PIECE_BYTES:
             request.finish()
             return await send_whole(request, found.gzip_stream())
         if request.method == "HEAD":

@@ -34,7 +34,7 @@ Labels = NDArray[np.uint64]
 _FRAME = struct.Struct("<3iI")
 """In front of each block of a stream: its coordinate, X first, and its length."""
 
-_MEMORY = Buffers(5 << 18, kept_max=8)
+_MEMORY = Buffers(4 << 20, kept_max=4)
 """Memory of parts of streams."""
 
 _FEW = 4
