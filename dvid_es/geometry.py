@@ -74,14 +74,15 @@ class Box(NamedTuple):
 
     def blocks(self, block_zyx: Triple) -> "Box":
         """Return the box of blocks that cover this box of voxels (floor division)."""
-        start = tuple(a // b for a, b in zip(self.start_zyx, block_zyx, strict=True))
-        stop = tuple(-(-a // b) for a, b in zip(self.stop_zyx, block_zyx, strict=True))
-        return Box(start, stop)  # type: ignore[arg-type]
+        (z0, y0, x0), (z1, y1, x1) = self
+        z, y, x = block_zyx
+        return Box((z0 // z, y0 // y, x0 // x), (-(-z1 // z), -(-y1 // y), -(-x1 // x)))
 
     def is_aligned(self, block_zyx: Triple) -> bool:
         """Say whether all corners lie on block borders."""
-        corners = zip(self.start_zyx, self.stop_zyx, block_zyx, strict=True)
-        return all(a % b == 0 and c % b == 0 for a, c, b in corners)
+        (z0, y0, x0), (z1, y1, x1) = self
+        z, y, x = block_zyx
+        return not (z0 % z or y0 % y or x0 % x or z1 % z or y1 % y or x1 % x)
 
     def union(self, other: "Box") -> "Box":
         """Return the smallest box that holds both."""

@@ -9,6 +9,7 @@ KERNEL_MODULES = (
     "crc32c",
     "downres",
     "fnv",
+    "labelbatch_kernels",
     "labelblock_kernels",
     "labelencode",
     "labelindex_kernels",

@@ -8,7 +8,6 @@ Source: Block in datatype/common/labels/compressed.go (janelia-flyem/dvid).
 """
 
 import struct
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,64 +129,6 @@ def decode(data: Buffer, table: Labels | None = None, out: Labels | None = None)
     assert out.shape == (z, y, x), "the target must have the shape of the block"
     _paste(data, table, (0, z, 0, y, 0, x), out, 0)
     return out
-
-
-def decode_into(
-    data: Buffer,
-    table: Labels | None,
-    block_start_zyx: Triple,
-    out: Labels,
-    out_start_zyx: Triple,
-) -> None:
-    """Write the voxels that a block shares with a larger volume into that volume.
-
-    Args:
-        data: a validated block.
-        table: labels in place of its table, or None.
-        block_start_zyx: place of the block's first voxel.
-        out: uint64[Z, Y, X], C order; voxels outside of the block stay as they are.
-        out_start_zyx: place of the volume's first voxel.
-    """
-    found = placed(shape(data), block_start_zyx, out.shape, out_start_zyx)
-    if found is not None:
-        _paste(data, table, found.box, out, found.origin)
-
-
-class Placed(NamedTuple):
-    """Where a block and a larger volume meet."""
-
-    box: tuple[int, ...]
-    """z0, z1, y0, y1, x0, x1 in voxels of the block, half-open, not empty."""
-
-    origin: int
-    """Position in the flat volume of the block's first voxel, which may lie outside."""
-
-    @property
-    def voxels(self) -> int:
-        """How many voxels they share."""
-        z0, z1, y0, y1, x0, x1 = self.box
-        return (z1 - z0) * (y1 - y0) * (x1 - x0)
-
-
-def placed(
-    shape_zyx: Triple,
-    start_zyx: Triple,
-    volume_shape_zyx: tuple[int, ...],
-    volume_start_zyx: Triple,
-) -> Placed | None:
-    """Return where a block of some shape and place meets a volume, None if it does not."""
-    box: list[int] = []
-    origin = 0
-    for side, side_out, start, start_out in zip(
-        shape_zyx, volume_shape_zyx, start_zyx, volume_start_zyx, strict=True
-    ):
-        offset = start - start_out
-        first, last = max(0, -offset), min(side, side_out - offset)
-        if first >= last:
-            return None
-        box += (first, last)
-        origin = origin * side_out + offset
-    return Placed(tuple(box), origin)
 
 
 def decode_box(

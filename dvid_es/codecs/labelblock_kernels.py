@@ -28,9 +28,6 @@ from dvid_es.codecs.kernel import (
     store64_be,
     trailing_zeros,
     u8,
-    u8_out,
-    u16,
-    u16_out,
     u64,
     u64_out,
     unpack8,
@@ -226,15 +223,6 @@ def paste(data, table, box, out, origin, stride_z, stride_y):
         stride_y: voxels between its rows.
     """
     paste_box(data, table, box, out, origin, stride_z, stride_y)
-
-
-@kernel(
-    types.void(u8, u8, _box, u8_out, types.int64, types.int64, types.int64),
-    types.void(u8, u16, _box, u16_out, types.int64, types.int64, types.int64),
-)
-def paste_names(data, names, box, out, origin, stride_z, stride_y):
-    """Write like `paste`, with a short name for each entry of the table; 0 is that of label 0."""
-    paste_box(data, names, box, out, origin, stride_z, stride_y)
 
 
 @helper

@@ -6,21 +6,18 @@ compressor makes, and any LZ4 reads it.
 """
 
 import threading
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvid_es.codecs import labelblock, labelblock_kernels
 from dvid_es.codecs import labellz4_kernels as kernels
 from dvid_es.codecs.compression import LZ4_MAX_INPUT
+from dvid_es.codecs.labelbatch import LabelBatch
 from dvid_es.errors import InvalidRequest
 
 Labels = NDArray[np.uint64]
 Triple = tuple[int, int, int]
-Buffer = bytes | bytearray | memoryview
 
 FURTHEST = 8191
 """Most voxels that an offset of LZ4 reaches back, at 8 bytes each."""
@@ -60,20 +57,18 @@ class Compressed(NamedTuple):
 
 
 def compress(
-    blocks: Sequence[Buffer],
+    batch: LabelBatch,
     tables: Labels,
-    table_starts: Sequence[int],
-    starts_zyx: Sequence[Triple],
+    starts_zyx: NDArray[np.int64],
     box_start_zyx: Triple,
     box_shape_zyx: Triple,
 ) -> Compressed | None:
     """Return the LZ4 block of a box of labels: uint64, Z slowest, little-endian.
 
     Args:
-        blocks: n validated label blocks, which do not overlap; what they do not cover is 0.
-        tables: uint64, the labels to use in place of their own tables, behind each other.
-        table_starts: n + 1 places, where the table of each begins and the last one ends.
-        starts_zyx: place of each block's first voxel.
+        batch: label blocks, which do not overlap; what they do not cover is 0.
+        tables: uint64, the labels to use in place of their own tables.
+        starts_zyx: int64[n, 3]: place of each block's first voxel.
         box_start_zyx: place of the box's first voxel.
         box_shape_zyx: its shape in voxels, not empty.
 
@@ -92,20 +87,7 @@ def compress(
         return None
     names, palette = found
     voxels = _ARENA.take("voxels", count * names.itemsize).view(names.dtype)
-    parts = []
-    left = count
-    for block, start in zip(blocks, starts_zyx, strict=True):
-        place = labelblock.placed(labelblock.shape(block), start, box_shape_zyx, box_start_zyx)
-        parts.append(place)
-        left -= 0 if place is None else place.voxels
-    if left:
-        voxels[:] = 0
-    for block, place, (a, b) in zip(blocks, parts, pairwise(table_starts), strict=True):
-        if place is not None:
-            data = np.frombuffer(block, np.uint8)
-            labelblock_kernels.paste_names(
-                data, names[a:b], place.box, voxels, place.origin, y * x, x
-            )
+    batch.decode(names, starts_zyx, voxels.reshape(box_shape_zyx), box_start_zyx, clear=True)
     # Above, in the slice before, left, left and right of above. What is out of reach: left again.
     wanted = (x, y * x, 1, x - 1, x + 1)
     offsets = tuple(offset if 1 <= offset <= FURTHEST else 1 for offset in wanted)

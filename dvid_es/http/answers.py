@@ -38,6 +38,7 @@ class Buffers:
         """Keep up to `kept_max` buffers of `size` bytes."""
         self._size = size
         self._kept: deque[NDArray[np.uint8]] = deque(maxlen=kept_max)
+        self._leased: dict[int, tuple[weakref.ref[NDArray[np.uint8]], NDArray[np.uint8]]] = {}
 
     def take(self, size: int) -> NDArray[np.uint8]:
         """Return at least `size` bytes, which may hold anything."""
@@ -55,8 +56,13 @@ class Buffers:
         """Return `size` bytes, which may hold anything and come back when the last view of them is gone."""
         memory = self.take(size)
         lease = memory[:size]
-        weakref.finalize(lease, self.give, memory).atexit = False
+        watch = weakref.ref(lease, self._come_back)
+        self._leased[id(watch)] = watch, memory
         return memoryview(lease)
+
+    def _come_back(self, watch: "weakref.ref[NDArray[np.uint8]]") -> None:
+        _, memory = self._leased.pop(id(watch))
+        self.give(memory)
 
 
 FIRST_BYTES = 4096

@@ -271,7 +271,7 @@ def raw_json(text: bytes | str) -> HTTPResponse:
     return HTTPResponse(text, 200, content_type=JSON)
 
 
-def octets(body: bytes, headers: dict[str, str] | None = None) -> HTTPResponse:
+def octets(body: bytes | memoryview, headers: dict[str, str] | None = None) -> HTTPResponse:
     """Return bytes."""
     return HTTPResponse(body, 200, headers, OCTETS)
 

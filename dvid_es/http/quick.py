@@ -39,6 +39,9 @@ BODY_BYTES_MAX = 65536
 WAITING_BYTES_MAX = 1 << 20
 """So much is taken from a client that sends on while a write is under way; then it waits as well."""
 
+COPIED_BYTES = 16384
+"""Longer bodies go out from where they are: joining them with their heads would cost more."""
+
 KNOWN_MAX = 512
 """Blocks of header lines that are remembered: a client sends the same ones with every request."""
 
@@ -149,15 +152,20 @@ class Heads:
         return Head(method, line[2].decode(), lines.headers, conn_info, data[stop:])
 
 
-def encoded(response: HTTPResponse, method: str) -> bytes:
-    """Return an answer as Sanic writes it; its status is one that comes with a body."""
+def write(transport: asyncio.WriteTransport, response: HTTPResponse, method: str) -> None:
+    """Write an answer as Sanic does; its status is one that comes with a body."""
     body = response.body or b""
     headers = response.headers
     if method != "HEAD" or "content-length" not in headers:
         headers["content-length"] = len(body)
     headers["connection"] = "keep-alive"
     head = encoded_head(response)
-    return head if method == "HEAD" else head + body
+    if method == "HEAD":
+        transport.write(head)
+    elif len(body) <= COPIED_BYTES:
+        transport.write(head + body)
+    else:
+        transport.writelines((head, body))
 
 
 class QuickProtocol(WebSocketProtocol):
@@ -204,7 +212,7 @@ class QuickProtocol(WebSocketProtocol):
                 response = self._server.answer_quickly(head)
                 if response is not None:
                     self._begin()
-                    transport.write(encoded(response, head.method))
+                    write(transport, response, head.method)
                     return
         super().data_received(data)
 
@@ -221,7 +229,7 @@ class QuickProtocol(WebSocketProtocol):
             transport = self.transport
             if transport is None or transport.is_closing():
                 return
-            transport.write(encoded(response, "POST"))
+            write(transport, response, "POST")
         except Exception:
             logger.exception("a write ended without an answer")
             self.close()

@@ -64,9 +64,10 @@ def parse_box(size: str, offset: str) -> Box:
     offset_xyz = parse_point(offset, "offset")
     if min(size_xyz) < 1:
         raise InvalidRequest(f'size "{size}" must be at least 1 in each dimension')
-    if any(a + n > 1 << 31 for a, n in zip(offset_xyz, size_xyz, strict=True)):
+    box = Box.from_offset_size(offset_xyz, size_xyz)  # type: ignore[arg-type]
+    if max(box.stop_zyx) > 1 << 31:
         raise InvalidRequest(f"a box of {size} at {offset} leaves the 32 bits of coordinates")
-    return Box.from_offset_size(offset_xyz, size_xyz)  # type: ignore[arg-type]
+    return box
 
 
 def need_aligned(box: Box, shape_zyx: Triple) -> Box:

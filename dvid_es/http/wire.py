@@ -15,6 +15,9 @@ from dvid_es.errors import InvalidRequest
 
 _UNSIGNED = re.compile(r"[0-9]{1,40}\Z")
 _SIGNED = re.compile(r"[+-]?[0-9]{1,40}\Z")
+_SHORT_POINT = re.compile(r"([+-]?[0-9]{1,9})_([+-]?[0-9]{1,9})_([+-]?[0-9]{1,9})\Z")
+"""Nearly every coordinate: none of its numbers can leave 32 bits."""
+
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LABELS_ALONE = b"0123456789[], \t\r\n"
 """Nothing else is in the JSON of labels: no sign, fraction or exponent."""
@@ -51,6 +54,8 @@ def parse_point(text: str, what: str, size: int = 3, separator: str = "_") -> tu
     Raises:
         InvalidRequest: not `size` numbers of 32 bits.
     """
+    if size == 3 and separator == "_" and (short := _SHORT_POINT.match(text)):
+        return tuple(map(int, short.groups()))
     parts = text.split(separator)
     if len(parts) != size:
         raise InvalidRequest(f'{what} "{text}" must have {size} numbers joined by "{separator}"')

@@ -26,6 +26,7 @@ from dvid_es.codecs import (
     storedblock,
 )
 from dvid_es.codecs.kernel import load64, u8
+from dvid_es.codecs.labelbatch import LabelBatch
 from dvid_es.errors import DvidError, InvalidRequest
 from tests.codecs.volumes import mixed, noise
 
@@ -64,9 +65,9 @@ def use_block(data: memoryview) -> None:
     volume = labelblock.decode(data)
     z, y, x = volume.shape
     out = np.empty((z - 1, y + 3, x), np.uint64)
-    labelblock.decode_into(data, None, (0, 0, 0), out, (1, 2, 3))
-    table = labelblock.table(data)
-    labellz4.compress([data], table, [0, len(table)], [(1, 2, 3)], (0, 0, 0), out.shape)
+    batch, start = LabelBatch([data]), np.array([(1, 2, 3)], np.int64)
+    batch.decode(batch.tables, start, out, (2, 4, 6), clear=True)
+    labellz4.compress(batch, batch.tables, start, (0, 0, 0), out.shape)
     labelblock.counts(data)
     points = np.indices(volume.shape, np.int32).reshape(3, -1).T[::61].copy()
     labelblock.labels_at(data, points)

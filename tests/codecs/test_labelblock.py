@@ -162,23 +162,6 @@ def test_points_outside_of_the_block_are_a_mistake_of_the_caller():
             labelblock.label_at(GOLDEN, *point)
 
 
-@given(volumes(), st.data())
-@settings(max_examples=60, deadline=None)
-def test_a_block_is_pasted_where_it_meets_a_larger_volume(volume, data):
-    block = labelblock.encode(volume)
-    offsets = [data.draw(st.integers(-side - 2, 22)) for side in volume.shape]
-    origin = data.draw(st.sampled_from([(0, 0, 0), (-100, 7, 64), (2**20, -5, 3)]))
-    out = np.full((20, 21, 22), 77, np.uint64)
-    want = out.copy()
-    for z, y, x in np.ndindex(volume.shape):
-        at = (z + offsets[0], y + offsets[1], x + offsets[2])
-        if all(0 <= a < side for a, side in zip(at, out.shape, strict=True)):
-            want[at] = volume[z, y, x]
-    start = tuple(o + d for o, d in zip(origin, offsets, strict=True))
-    labelblock.decode_into(block, None, start, out, origin)
-    assert np.array_equal(out, want)
-
-
 def test_decoding_writes_into_a_given_array():
     out = np.empty((16, 16, 16), np.uint64)
     assert labelblock.decode(GOLDEN, None, out) is out

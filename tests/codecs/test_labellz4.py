@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from dvid_es.codecs import labelblock, labellz4
 from dvid_es.codecs.compression import lz4_block_compress
+from dvid_es.codecs.labelbatch import LabelBatch
 from dvid_es.codecs.spliced import Lz4Joiner, lz4_part, lz4_part_of
 from dvid_es.errors import InvalidRequest
 from tests.codecs.volumes import mixed, noise
@@ -33,9 +34,8 @@ def compressed(
     blocks, starts = cut(volume)
     if missing >= 0:
         del blocks[missing], starts[missing]
-    tables = [labelblock.table(block) for block in blocks]
-    bounds = np.cumsum([0, *map(len, tables)]).tolist()
-    return labellz4.compress(blocks, np.concatenate(tables), bounds, starts, start, shape)
+    batch = LabelBatch(blocks)
+    return labellz4.compress(batch, batch.tables, np.array(starts, np.int64), start, shape)
 
 
 def check(volume: Labels, start: Triple = (0, 0, 0), shape: Triple | None = None) -> int:
@@ -102,7 +102,8 @@ def test_tables_are_read_in_place_of_those_of_the_blocks() -> None:
     bodies = np.zeros_like(volume)
     for label, body in zip(table, mapped, strict=True):
         bodies[volume == label] = body
-    found = labellz4.compress(blocks, mapped, [0, len(table)], starts, (0, 0, 0), (16, 16, 16))
+    places = np.array(starts, np.int64)
+    found = labellz4.compress(LabelBatch(blocks), mapped, places, (0, 0, 0), (16, 16, 16))
     assert found is not None
     content = lz4.block.decompress(bytes(found.block), uncompressed_size=volume.nbytes)
     assert content == bodies.tobytes()
@@ -184,4 +185,4 @@ def test_segmentations_get_smaller_than_by_lz4_itself() -> None:
 
 def test_more_than_an_lz4_block_holds_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="smaller box"):
-        labellz4.compress([], np.empty(0, np.uint64), [0], [], (0, 0, 0), (1024, 1024, 1024))
+        compressed(np.zeros((16, 16, 16), np.uint64), (0, 0, 0), (1024, 1024, 1024))

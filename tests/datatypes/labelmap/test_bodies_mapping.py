@@ -21,6 +21,7 @@ from dvid_es.projections.catalog import (
     CHECKPOINT,
     Instance,
     RepoDocument,
+    checkpoint,
     load,
     put_instance,
     put_repo,
@@ -150,7 +151,7 @@ def test_many_changes_of_one_supervoxel_and_of_many_are_found(tmp_path: Path) ->
     got = mapping.Mapping.at(txn, 1, txn.view(4)).map(labels)
     assert got.tolist() == [expected.get(int(sv), int(sv)) for sv in labels]
     cold = overlay.Overlay(1)
-    cold.catch_up(txn)
+    cold.catch_up(txn, checkpoint(txn) - 1)
     assert cold.nodes == overlay.overlay_of(rows.packs, 1).nodes
     rows.store.finish_read(txn)
     rows.close()

@@ -46,6 +46,7 @@ def test_a_stream_made_in_parts_is_the_one_made_in_one_go(live, node, monkeypatc
 def test_an_answer_in_lent_memory_is_whole_and_the_memory_is_used_again(live, node, monkeypatch):
     monkeypatch.setattr(volumes, "SMALL_BYTES", 0)
     monkeypatch.setattr(volumes, "SLAB_BYTES", 8 * 256 * 64 * 3)
+    monkeypatch.setattr(volumes, "PLAIN_SLAB_BYTES", 8 * 256 * 64 * 3)
     returned = threading.Condition()
 
     class Noted(Buffers):
@@ -64,7 +65,7 @@ def test_an_answer_in_lent_memory_is_whole_and_the_memory_is_used_again(live, no
         with (
             returned
         ):  # the last one comes back when its bytes are on their way: maybe after the answer
-            assert returned.wait_for(lambda: len(buffers._kept) == 2, 30)
+            assert returned.wait_for(lambda: len(buffers._kept) > 0, 30)
 
 
 @pytest.mark.parametrize("offset", ["0_0_0", "8_16_8", "8_8_4"])
@@ -83,12 +84,52 @@ def test_large_segmentations_made_of_slabs_are_those_of_the_whole(
     assert slabs == whole
 
 
-def test_boxes_at_once_and_in_threads_are_the_same(live, node, monkeypatch):
-    path = f"{node}/raw/0_1_2/40_33_50/20_7_9?compression=lz4"
+@pytest.mark.parametrize("compression", ["", "lz4", "gzip"])
+@pytest.mark.parametrize("box", ["40_33_50/20_7_9", "64_64_64/128_0_0", "32_32_32/96_0_0"])
+def test_boxes_at_once_and_in_threads_are_the_same(live, node, monkeypatch, box, compression):
+    path = f"{node}/raw/0_1_2/{box}?compression={compression}"
     live.ok("GET", path)  # leaves its blocks in the cache
-    at_once = live.ok("GET", path).body
+    server, answers = live.application.ctx.server, []
+    quickly = server.answer_quickly
+
+    def noted(head):
+        answers.append(quickly(head))
+        return answers[-1]
+
+    monkeypatch.setattr(server, "answer_quickly", noted)
+    monkeypatch.setattr(server.monitor, "is_alone", lambda raw: True)
+    at_once = live.ok("GET", path)
+    assert answers[-1] is not None
+    monkeypatch.setattr(server.monitor, "is_alone", lambda raw: False)
     monkeypatch.setattr(volumes, "QUICK_BYTES", 0)
-    assert live.ok("GET", path).body == at_once
+    in_threads = live.ok("GET", path)
+    assert answers[-1] is None
+    assert at_once.body == in_threads.body
+    monkeypatch.setattr(volumes, "QUICK_BYTES", 2 << 20)
+    by_sanic = live.ok("GET", path, headers={"Connection": "close"})
+    assert at_once.body == by_sanic.body
+    for name in ("content-type", "content-length", "x-dvid-es-seq"):
+        assert at_once.headers[name] == in_threads.headers[name] == by_sanic.headers[name]
+
+
+def test_answers_at_once_to_many_clients_do_not_mix(live, node, monkeypatch):
+    monkeypatch.setattr(live.application.ctx.server.monitor, "is_alone", lambda raw: True)
+    boxes = [f"{node}/raw/0_1_2/40_40_40/{x}_3_5" for x in range(0, 200, 9)]
+    want = {path: live.ok("GET", path).body for path in boxes}
+    wrong = []
+
+    def read(first):
+        for turn in range(3 * len(boxes)):
+            path = boxes[(first + 5 * turn) % len(boxes)]
+            if live.ok("GET", path).body != want[path]:
+                wrong.append(path)
+
+    threads = [threading.Thread(target=read, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 @pytest.mark.parametrize(

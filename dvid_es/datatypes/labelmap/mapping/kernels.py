@@ -69,6 +69,34 @@ def rehash(old_sv, old_head, slot_sv, slot_head):
         slot_head[at] = old_head[i]
 
 
+@helper
+def newest_node(key, slot_sv, slot_head, node_stamp, node_body, node_next, bounds):
+    """Return stamp and body of the newest node of a key that the bounds let through, or 0 and 0.
+
+    And whether nodes of several versions that are seen have different bodies.
+    """
+    slots = len(slot_sv)
+    at = slot_of(key, slots)
+    while slot_head[at] >= 0 and slot_sv[at] != key:
+        at = (at + 1) & (slots - 1)
+    node = slot_head[at]
+    best = np.uint64(0)
+    body = np.uint64(0)
+    several = False
+    while node >= 0:
+        stamp = node_stamp[node]
+        ordinal = np.int64(stamp >> np.uint64(44))
+        sequence = np.int64(stamp & np.uint64(0xFFFFFFFFFFF))
+        if ordinal < len(bounds) and sequence <= bounds[ordinal]:
+            if best > 0 and node_body[node] != body:
+                several = several or ordinal != np.int64(best >> np.uint64(44))
+            if stamp > best:
+                best = stamp
+                body = node_body[node]
+        node = node_next[node]
+    return best, body, several
+
+
 @kernel(
     types.int64(
         u64, u64, i64, u64, u64, i64, i64, types.int64, u64_out, u64_out, types.boolean[::1]
@@ -94,34 +122,29 @@ def look_up_overlay(
     key with nodes of several versions there, of different bodies, is marked as doubtful. Keys without
     a node keep what `out` and `stamps` hold. Returns how many have one.
     """
-    slots = len(slot_sv)
     found = 0
     for i in range(len(keys)):
-        key = keys[i]
-        at = slot_of(key, slots)
-        while slot_head[at] >= 0 and slot_sv[at] != key:
-            at = (at + 1) & (slots - 1)
-        node = slot_head[at]
-        best = np.uint64(0)
-        body = np.uint64(0)
-        several = False
-        while node >= 0:
-            stamp = node_stamp[node]
-            ordinal = np.int64(stamp >> np.uint64(44))
-            sequence = np.int64(stamp & np.uint64(0xFFFFFFFFFFF))
-            if ordinal < len(bounds) and sequence <= bounds[ordinal]:
-                if best > 0 and node_body[node] != body:
-                    several = several or ordinal != np.int64(best >> np.uint64(44))
-                if stamp > best:
-                    best = stamp
-                    body = node_body[node]
-            node = node_next[node]
+        best, body, several = newest_node(
+            keys[i], slot_sv, slot_head, node_stamp, node_body, node_next, bounds
+        )
         if best > 0:
             stamps[i] = best
             out[i] = body
             found += 1
             doubtful[i] = several and np.int64(best >> np.uint64(44)) < fork
     return found
+
+
+@kernel(types.void(u64_out, u64, i64, u64, u64, i64, i64, types.uint64))
+def map_overlay(labels, slot_sv, slot_head, node_stamp, node_body, node_next, bounds, unset):
+    """Replace each label by the body of its newest node, unless it has none or that is `unset`; not 0."""
+    for i in range(len(labels)):
+        if labels[i] > 0:
+            best, body, _ = newest_node(
+                labels[i], slot_sv, slot_head, node_stamp, node_body, node_next, bounds
+            )
+            if best > 0 and body != unset:
+                labels[i] = body
 
 
 @helper

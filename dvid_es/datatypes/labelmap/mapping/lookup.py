@@ -57,8 +57,9 @@ class Mapping:
         if packs is None:
             return
         self._overlay = overlay_of(packs, instance_id)
-        self._overlay.catch_up(txn)
-        self._bounds = bounds_of(view, checkpoint(txn) - 1)
+        last = checkpoint(txn) - 1
+        self._overlay.catch_up(txn, last)
+        self._bounds = bounds_of(view, last)
         self._runs = open_runs(txn, instance_id, view)
 
     @classmethod
@@ -82,6 +83,9 @@ class Mapping:
         Raises:
             VersionConflict: parents of a version merge disagree on one of them.
         """
+        if self._overlay is not None and not self._runs and not self._view.fork:
+            labels = np.ascontiguousarray(labels, np.uint64)
+            return self._overlay.map(labels, self._bounds, UNSET)
         return self.look_up(labels)[0]
 
     def look_up(self, labels: Labels) -> tuple[Labels, Found]:

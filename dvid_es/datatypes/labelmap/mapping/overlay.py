@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvid_es.datatypes.labelmap.mapping import kernels
 from dvid_es.datatypes.labelmap.mapping.runs import Run, open_run, visible
 from dvid_es.ids import PackRef
-from dvid_es.projections.catalog import checkpoint, instance_key
+from dvid_es.projections.catalog import instance_key
 from dvid_es.projections.txn import BulkReader, ReadTxn
 from dvid_es.versions import View
 
@@ -46,9 +46,11 @@ class Overlay:
         self._arrays: Arrays = (*_empty_slots(1 << 10), *_empty_chains(1 << 10))
         self._runs: dict[PackRef, Run] = {}
 
-    def catch_up(self, txn: ReadTxn) -> None:
-        """Add what the events up to the state of `txn` (of committed events only) have changed."""
-        last = checkpoint(txn) - 1
+    def catch_up(self, txn: ReadTxn, last: int) -> None:
+        """Add what the events up to `last`, which ends the state of `txn`, have changed.
+
+        All of them are committed.
+        """
         if last <= self._sequence:
             return
         with self._lock:
@@ -118,6 +120,16 @@ class Overlay:
         if self.nodes:
             kernels.look_up_overlay(labels, *self._arrays, bounds, fork, stamps, out, doubtful)
         return stamps, doubtful
+
+    def map(self, labels: Labels, bounds: Places, unset: int) -> Labels:
+        """Return the body of each label, as `look_up` finds it where no version merge is seen.
+
+        Labels without a body, with `unset` for one, and 0 stay what they are.
+        """
+        out = labels.copy()
+        if self.nodes:
+            kernels.map_overlay(out, *self._arrays, bounds, unset)
+        return out
 
     def run(self, version: int, sequence: int, ref: PackRef, packs: BulkReader) -> Run:
         """Return an opened run."""

@@ -34,7 +34,7 @@ COORD_MAX = (1 << 20) - 1
 """Largest block coordinate, either sign: what DVID's label indices can name."""
 
 _OCTANTS = np.array([(i >> 2, i >> 1 & 1, i & 1) for i in range(8)], np.int32)
-_FEW = 32
+_FEW = 16
 """For so many blocks or fewer, numpy takes longer to begin than Python to finish."""
 
 _DIRECT_MAX = 2048
@@ -162,8 +162,9 @@ def _find_few(
     prefix = instance_key(instance_id, BLOCKS) + bytes((scale,))
     points = list(box.points())
     row_keys = [prefix + coord_key(point) for point in points]
-    values = read_many(txn, row_keys, view)
-    return present(np.array(points, np.int32).reshape(-1, 3), values)
+    values = [versioned.read(txn, key, view) for key in row_keys]
+    flat = [axis for point in points for axis in point]
+    return present(np.array(flat, np.int32).reshape(-1, 3), values)
 
 
 def _walk_box(txn: ReadTxn, prefix: bytes, box: Box, view: View) -> tuple[Coords, list[bytes]]:

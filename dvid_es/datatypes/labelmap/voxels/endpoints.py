@@ -14,7 +14,7 @@ from dvid_es.datatypes.labelmap.voxels import blocks, ingest
 from dvid_es.datatypes.labelmap.voxels import reads as reads_voxels
 from dvid_es.datatypes.labelmap.voxels import requests as parse
 from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, PointRead
-from dvid_es.datatypes.labelmap.voxels.volumes import VolumeAnswer
+from dvid_es.datatypes.labelmap.voxels.volumes import QUICK_BYTES, VolumeAnswer, memory_bytes
 from dvid_es.errors import InvalidRequest
 from dvid_es.geometry import Box
 from dvid_es.http.answers import (
@@ -111,11 +111,10 @@ def get_volume(request: NodeRequest) -> Any:
     roi = parse.parse_roi(request, scale)
     if compression.startswith("google") and any(side % 8 for side in box.shape_zyx):
         raise InvalidRequest(f"compression={compression} needs sides that are multiples of 8")
-    small = compression == "lz4" or 8 * box.volume <= PIECE_BYTES
-    if small and not roi and _may_be_quick(request, box):
+    if not roi and _may_be_quick(request, box) and _is_light(request, box, compression):
         answer = VolumeAnswer(find_box(request, scale, box, _svs(request)), box, compression)
         if answer.is_quick:
-            return octets(bytes(answer.whole()))
+            return octets(answer.whole())
     return _send_volume(request, scale, box, compression, roi)
 
 
@@ -129,19 +128,44 @@ def _may_be_quick(request: NodeRequest, box: Box) -> bool:
     return few and not waits and request.server.monitor.active <= 1 and request.view.linear
 
 
+def _is_light(request: NodeRequest, box: Box, compression: str) -> bool:
+    """Say whether voxels are so few that the event loop may make an answer of them, as things are."""
+    size = 8 * box.volume
+    if compression == "lz4" or size <= PIECE_BYTES:
+        return size <= QUICK_BYTES
+    # Sanic would copy what is not compressed.
+    sent_as_it_is = compression or request.raw.stream is None
+    return size <= QUICK_BYTES and sent_as_it_is and request.server.monitor.is_alone(request.raw)
+
+
 async def _send_volume(
     request: NodeRequest, scale: int, box: Box, compression: str, roi: str
 ) -> Any:
+    if not compression and request.method == "GET":
+        return await _write_volume(request, scale, box, roi)
     found = await _find(request, scale, box, roi)
     request.finish()
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else {}
     answer = VolumeAnswer(found, box, compression)
     if answer.is_small:
-        here = answer.is_quick and request.server.monitor.active <= 1
-        body = answer.whole() if here else await request.in_thread(answer.whole)
-        return await send_whole(request, body, headers=headers)
-    async with request.memory(answer.memory_bytes):
+        return await send_whole(request, await request.in_thread(answer.whole), headers=headers)
+    async with request.memory(memory_bytes(box, compression)):
         return await send_parts(request, answer.parts(), headers, answer.length, answer.joiner())
+
+
+async def _write_volume(request: NodeRequest, scale: int, box: Box, roi: str) -> None:
+    """Find the blocks of a box and send its voxels as they are, all in one thread."""
+
+    def begin() -> Made:
+        found = find_box(request, scale, box, _svs(request), roi)
+        request.finish()
+        answer = VolumeAnswer(found, box, "")
+        return Made(answer.length, answer.parts(), heavy=False)
+
+    request.finish()  # memory may have to be waited for
+    async with request.memory(memory_bytes(box, "")):
+        request.view  # noqa: B018 # the headers are those of this state
+        await write_made(request, begin)
 
 
 async def post_raw(request: NodeRequest) -> Any:

@@ -6,8 +6,7 @@ Labels are mapped in the label tables of blocks, never voxel by voxel.
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from hashlib import blake2b
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from dvid_es.codecs import crc32c, labelblock, labellz4, neuroglancer, storedblock
 from dvid_es.codecs.compression import gzip_compress, lz4_block_compress
+from dvid_es.codecs.labelbatch import LabelBatch
 from dvid_es.datatypes.labelmap.mapping.lookup import Mapping
 from dvid_es.datatypes.labelmap.voxels import blocks
 from dvid_es.datatypes.labelmap.voxels.blockcache import CACHE, LZ4
@@ -37,7 +37,7 @@ _FRAME = struct.Struct("<3iI")
 _MEMORY = Buffers(4 << 20, kept_max=4)
 """Memory of parts of streams."""
 
-_FEW = 4
+_FEW = 8
 """For so many blocks or fewer, numpy takes longer to begin than Python to finish."""
 
 
@@ -138,7 +138,7 @@ class BlockSet:
         coords_xyz = self.coords_zyx[:, ::-1]
         if len(self) <= _FEW:
             batch = storedblock.StoredBatch.of(fetch(self._packs, self._found))
-            return batch.gzip_stream(self._mapped(batch), coords_xyz)
+            return batch.gzip_stream(self._mapped(batch.tables), coords_xyz)
         # The stream is written over the blocks, so they lie behind as much room as it may be longer.
         lengths, packed = self._columns.lengths, self._columns.packed
         room = 64 * len(self) + int(lengths[~packed].sum() + lengths.sum() // 8192)
@@ -150,7 +150,7 @@ class BlockSet:
             return memory[room:]
 
         batch = self._batch(take)
-        return batch.gzip_stream(self._mapped(batch), coords_xyz, memory)
+        return batch.gzip_stream(self._mapped(batch.tables), coords_xyz, memory)
 
     def gzip_parts(self, part_bytes: int) -> Iterator[Callable[[], Buffer]]:
         """Iterate over what makes `gzip_stream` in parts of about so many bytes."""
@@ -165,11 +165,11 @@ class BlockSet:
         starts[columns.packed] = packed
         return storedblock.StoredBatch(data, starts, columns.lengths, columns.data, verified=True)
 
-    def _mapped(self, batch: storedblock.StoredBatch) -> Labels:
-        """Return the tables of all blocks behind each other, mapped."""
+    def _mapped(self, tables: Labels) -> Labels:
+        """Return the labels of tables, mapped."""
         if self._mapping is None:
-            return batch.tables
-        return np.ascontiguousarray(self._mapping.map(batch.tables), np.uint64)
+            return tables
+        return np.ascontiguousarray(self._mapping.map(tables), np.uint64)
 
     def stream(self, compression: str) -> Buffer:
         """Return DVID's stream of blocks in a compression of GET blocks."""
@@ -204,12 +204,8 @@ class BlockSet:
             label_blocks = _inflated(self._packs, self._found)
         else:
             label_blocks = [storedblock.load(one) for one in fetch(self._packs, self._found)]
-        own = [labelblock.table(block) for block in label_blocks]
-        starts = [0, *accumulate(map(len, own))]
-        tables = own[0] if len(own) == 1 else np.concatenate([np.empty(0, np.uint64), *own])
-        if self._mapping is not None:
-            tables = np.ascontiguousarray(self._mapping.map(tables), np.uint64)
-        return Loaded(label_blocks, tables, starts, self.shape_zyx, self.coords_zyx)
+        batch = LabelBatch(label_blocks)
+        return Loaded(batch, self._mapped(batch.tables), self.shape_zyx, self.coords_zyx)
 
     def lz4_of_one(self, box: Box) -> bytes:
         """Return the voxels of the only block, which the box is, as LZ4.
@@ -219,9 +215,7 @@ class BlockSet:
         """
         loaded = self.load(keep=True)
         (block,) = self._found
-        if not isinstance(block, PackRef):
-            return loaded.lz4(box)
-        name = block.digest + blake2b(loaded.tables, digest_size=16).digest()
+        name = _name(block) + loaded.tables.tobytes()
         made = LZ4.get(name)
         if made is None:
             made = loaded.lz4(box)
@@ -235,49 +229,47 @@ class BlockSet:
             return loaded.blocks
         return [
             labelblock.with_table(block, loaded.tables[a:b])
-            for block, (a, b) in zip(loaded.blocks, pairwise(loaded.table_starts), strict=True)
+            for block, (a, b) in zip(
+                loaded.blocks, pairwise(loaded.batch.table_starts), strict=True
+            )
         ]
 
 
 class Loaded(NamedTuple):
     """Label blocks of one scale in memory."""
 
-    blocks: list[bytes]
+    batch: LabelBatch
     tables: Labels
     """What the blocks are read by in place of their own tables, behind each other."""
-
-    table_starts: list[int]
-    """Where the table of each begins, and where the last one ends."""
 
     shape_zyx: Triple
     coords_zyx: Coords
 
+    @property
+    def blocks(self) -> list[bytes]:
+        """The blocks, with their own tables."""
+        return self.batch.blocks  # type: ignore[return-value]
+
     def one(self, place: int) -> "Loaded":
         """Return one of the blocks alone."""
-        a, b = self.table_starts[place : place + 2]
-        coords = self.coords_zyx[place : place + 1]
-        return Loaded([self.blocks[place]], self.tables[a:b], [0, b - a], self.shape_zyx, coords)
+        a, b = self.batch.table_starts[place : place + 2]
+        batch = LabelBatch(self.blocks[place : place + 1])
+        return Loaded(batch, self.tables[a:b], self.shape_zyx, self.coords_zyx[place : place + 1])
 
     @property
-    def starts_zyx(self) -> list[Triple]:
-        """Where the first voxel of each block is."""
-        z, y, x = self.shape_zyx
-        return [(a * z, b * y, c * x) for a, b, c in self.coords_zyx.tolist()]
+    def starts_zyx(self) -> NDArray[np.int64]:
+        """Where the first voxel of each block is: int64[n, 3]."""
+        return np.multiply(self.coords_zyx, self.shape_zyx, dtype=np.int64)
 
-    def decode(self, box: Box, out: Labels) -> None:
-        """Write the voxels that blocks share with a box into it; others stay as they are."""
-        bounds = pairwise(self.table_starts)
-        for block, start, (a, b) in zip(self.blocks, self.starts_zyx, bounds, strict=True):
-            labelblock.decode_into(block, self.tables[a:b], start, out, box.start_zyx)
+    def decode(self, box: Box, out: Labels, *, clear: bool = False) -> None:
+        """Write the voxels that blocks share with a box into it; others become 0 or stay as they are."""
+        self.batch.decode(self.tables, self.starts_zyx, out, box.start_zyx, clear=clear)
 
     def read(self, box: Box, out: Labels | None = None) -> Labels:
         """Return a box of voxels as uint64[Z, Y, X], in `out` if given; what is not stored is 0."""
-        whole = len(self.blocks) == box.blocks(self.shape_zyx).volume
         if out is None:
-            out = (np.empty if whole else np.zeros)(box.shape_zyx, np.uint64)
-        elif not whole:
-            out[:] = 0
-        self.decode(box, out)
+            out = np.empty(box.shape_zyx, np.uint64)
+        self.decode(box, out, clear=True)
         return out
 
     def lz4(self, box: Box) -> bytes:
@@ -289,10 +281,8 @@ class Loaded(NamedTuple):
 
     def lz4_found(self, box: Box) -> labellz4.Compressed | None:
         """Return a box of voxels as an LZ4 block; None if it has too many labels for names."""
-        starts = self.starts_zyx
-        return labellz4.compress(
-            self.blocks, self.tables, self.table_starts, starts, box.start_zyx, box.shape_zyx
-        )
+        start, shape = box.start_zyx, box.shape_zyx
+        return labellz4.compress(self.batch, self.tables, self.starts_zyx, start, shape)
 
 
 def fetch(packs: Packs, found: Sequence[Bulk]) -> list[bytes]:
@@ -304,9 +294,8 @@ def fetch(packs: Packs, found: Sequence[Bulk]) -> list[bytes]:
 
 def _payload(block: Loaded, compression: str, out: Labels) -> bytes:
     """Return a block as GET blocks sends it; `out` is a place to decode it to."""
-    (start,) = block.starts_zyx
-    z, y, x = block.shape_zyx
-    box = Box(start, (start[0] + z, start[1] + y, start[2] + x))
+    z, y, x = block.starts_zyx[0].tolist()
+    box = Box((z, y, x), (z + out.shape[0], y + out.shape[1], x + out.shape[2]))
     if compression == "lz4":
         return block.lz4(box)
     return compressed(block.read(box, out), compression)
@@ -375,15 +364,18 @@ class PointRead:
 
 
 def _inflated(packs: Packs, found: Sequence[Any]) -> list[bytes]:
-    """Return label blocks, those from packs kept for the next look-up."""
-    known = [CACHE.get(block.digest) if isinstance(block, PackRef) else None for block in found]
-    missing = [block for block, there in zip(found, known, strict=True) if there is None]
-    stored = iter(fetch(packs, missing))
-    label_blocks = []
-    for block, there in zip(found, known, strict=True):
-        if there is None:
-            there = storedblock.load(next(stored))
-            if isinstance(block, PackRef):
-                CACHE.put(block.digest, there)
-        label_blocks.append(there)
-    return label_blocks
+    """Return label blocks, kept for the next look-up."""
+    names = [_name(block) for block in found]
+    label_blocks = CACHE.get_many(names)
+    missing = [place for place, there in enumerate(label_blocks) if there is None]
+    if missing:
+        stored = fetch(packs, [found[place] for place in missing])
+        for place, one in zip(missing, stored, strict=True):
+            block = label_blocks[place] = storedblock.load(one)
+            CACHE.put(names[place], block)
+    return label_blocks  # type: ignore[return-value] # all are there now
+
+
+def _name(block: Bulk) -> bytes:
+    """Return what a stored block is kept under: its digest, or itself if it is short."""
+    return block.digest if isinstance(block, PackRef) else block

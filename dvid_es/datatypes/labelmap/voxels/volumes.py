@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvid_es.codecs import labelblock, neuroglancer
 from dvid_es.codecs.compression import gzip_join
@@ -21,7 +20,7 @@ from dvid_es.codecs.spliced import (
 )
 from dvid_es.datatypes.labelmap.voxels.reads import BlockSet, Loaded, compressed, segmented
 from dvid_es.geometry import Box
-from dvid_es.http.answers import AHEAD, Buffer, Buffers, Joiner, Lent, Part, Plain
+from dvid_es.http.answers import AHEAD, Buffer, Buffers, Joiner, Part, Plain
 
 SMALL_BYTES = 4 << 20
 """Voxels of up to so many bytes are answered whole."""
@@ -32,11 +31,24 @@ longer to have a thread do it."""
 
 QUICK_BLOCKS = 8
 
+QUICK_STORED_BYTES = 256 << 10
+"""Blocks of more bytes than this hold noise, which takes long to compress."""
+
 SLAB_BYTES = 8 << 20
 """Voxels of one slab of a large answer: they stay in the cache of a core."""
 
+PLAIN_SLAB_BYTES = 4 << 20
+"""The same of an answer that is not compressed: the operating system copies them from there."""
+
 
 _BUFFERS = Buffers(SLAB_BYTES, kept_max=8)
+
+
+def memory_bytes(box: Box, compression: str) -> int:
+    """Return how many bytes of voxels are in memory at once, while an answer is made part by part."""
+    whole = 8 * box.volume
+    in_slabs = compression in _MAKERS or box.start_zyx[0] % 8 == 0
+    return min(whole, (AHEAD + 1) * SLAB_BYTES) if in_slabs else whole
 
 
 class VolumeAnswer:
@@ -56,20 +68,15 @@ class VolumeAnswer:
         return 8 * self._box.volume <= SMALL_BYTES
 
     @property
-    def memory_bytes(self) -> int:
-        """Bytes of voxels that are in memory at once, when it is made part by part."""
-        whole = 8 * self._box.volume
-        in_slabs = self._compression in _MAKERS or self._box.start_zyx[0] % 8 == 0
-        return min(whole, (AHEAD + 1) * SLAB_BYTES) if in_slabs else whole
-
-    @property
     def is_quick(self) -> bool:
         """Whether the body takes so little time that nobody minds to wait for it."""
+        found = self._found
         return (
-            self._compression in ("", "lz4")
+            self._compression in _MAKERS
             and 8 * self._box.volume <= QUICK_BYTES
-            and len(self._found) <= QUICK_BLOCKS
-            and self._found.uncached <= 1
+            and len(found) <= QUICK_BLOCKS
+            and found.uncached <= 1
+            and (not self._compression or found.stored_bytes <= QUICK_STORED_BYTES)
         )
 
     @property
@@ -88,13 +95,11 @@ class VolumeAnswer:
         if self._compression.startswith("google") and self._is_one_block:
             block = labelblock.with_table(loaded.blocks[0], loaded.tables)
             return segmented(neuroglancer.encode_block(block), self._compression)
+        voxels = _voxels(loaded, self._box)
         if not self._compression:
-            return memoryview(loaded.read(self._box).reshape(-1).view(np.uint8))
-        buffer = _BUFFERS.take(8 * self._box.volume).view(np.uint64)
-        out = buffer[: self._box.volume].reshape(self._box.shape_zyx)
-        result = compressed(loaded.read(self._box, out), self._compression)
-        _BUFFERS.give(buffer)
-        return result
+            return voxels
+        volume = np.frombuffer(voxels, np.uint64).reshape(self._box.shape_zyx)
+        return compressed(volume, self._compression)
 
     def joiner(self) -> Joiner:
         """Return what makes one body of the parts.
@@ -109,13 +114,17 @@ class VolumeAnswer:
         return Plain()
 
     def parts(self) -> Iterator[Part]:
-        """Return what makes the body part by part."""
+        """Return what makes the body part by part; all of it if it is small and not compressed."""
+        if not self._compression and self.is_small:
+            yield self.whole
+            return
         if self._compression.startswith("google"):
             yield self._segmentation
             return
         make = _MAKERS[self._compression]
+        size = SLAB_BYTES if self._compression else PLAIN_SLAB_BYTES
         for row in self._rows():
-            for box in _slabs(row.box):
+            for box in _slabs(row.box, size):
                 yield partial(make, row, box)
 
     def _segmentation(self) -> Sequence[Buffer]:
@@ -128,12 +137,10 @@ class VolumeAnswer:
             return (self.whole(),)
         slabs, planes = [], []
         for row in layers:
-            for box in _slabs(row.box, 8):
-                buffer, _ = _decoded(row, box)
-                voxels = buffer[: box.volume].reshape(box.shape_zyx)
-                slabs.append(neuroglancer.encode(voxels))
+            for box in _slabs(row.box, SLAB_BYTES, 8):
+                voxels = np.frombuffer(_decoded(row, box), np.uint64)
+                slabs.append(neuroglancer.encode(voxels.reshape(box.shape_zyx)))
                 planes.append(box.shape_zyx[0] // 8)
-                _BUFFERS.give(buffer)
             row.forget()
         _, y, x = self._box.shape_zyx
         pieces = neuroglancer.join(slabs, planes, (y // 8) * (x // 8))
@@ -173,47 +180,39 @@ class _Row:
         self._loaded = None
 
 
-def _decoded(row: _Row, box: Box) -> tuple[NDArray[np.uint64], memoryview]:
-    """Return the voxels of a slab as bytes, and the buffer that they are in."""
-    buffer = _BUFFERS.take(8 * box.volume).view(np.uint64)
-    voxels = buffer[: box.volume]
-    row.load().read(box, voxels.reshape(box.shape_zyx))
-    return buffer, memoryview(voxels.view(np.uint8))
+def _decoded(row: _Row, box: Box) -> memoryview:
+    """Return the voxels of a slab as bytes, in memory that is used again when nobody has it any more."""
+    return _voxels(row.load(), box)
 
 
-def _plain_slab(row: _Row, box: Box) -> Lent:
-    buffer, voxels = _decoded(row, box)
-    return Lent(voxels, partial(_BUFFERS.give, buffer))
+def _voxels(loaded: Loaded, box: Box) -> memoryview:
+    voxels = _BUFFERS.lease(8 * box.volume)
+    loaded.read(box, np.frombuffer(voxels, np.uint64).reshape(box.shape_zyx))
+    return voxels
 
 
 def _gzip_slab(row: _Row, box: Box) -> GzipPart:
-    buffer, voxels = _decoded(row, box)
-    part = gzip_part(voxels)
-    _BUFFERS.give(buffer)
-    return part
+    return gzip_part(_decoded(row, box))
 
 
 def _lz4_slab(row: _Row, box: Box) -> Lz4Part:
     found = row.load().lz4_found(box)
     if found is not None:
         return lz4_part_of(bytes(found.block), found.last, 8 * box.volume)
-    buffer, voxels = _decoded(row, box)
-    part = lz4_part(voxels)
-    _BUFFERS.give(buffer)
-    return part
+    return lz4_part(_decoded(row, box))
 
 
 _MAKERS: dict[str, Callable[[_Row, Box], Any]] = {
-    "": _plain_slab,
+    "": _decoded,
     "gzip": _gzip_slab,
     "lz4": _lz4_slab,
 }
 """What makes a slab of a large answer."""
 
 
-def _slabs(box: Box, step: int = 1) -> Iterator[Box]:
-    """Cut a box into slabs of about SLAB_BYTES, of a multiple of `step` planes if it is one."""
+def _slabs(box: Box, size: int, step: int = 1) -> Iterator[Box]:
+    """Cut a box into slabs of about `size` bytes, of a multiple of `step` planes if it is one."""
     (z0, y0, x0), (z1, y1, x1) = box
-    planes = max(step, SLAB_BYTES // (8 * (y1 - y0) * (x1 - x0)) // step * step)
+    planes = max(step, size // (8 * (y1 - y0) * (x1 - x0)) // step * step)
     for z in range(z0, z1, planes):
         yield Box((z, y0, x0), (min(z1, z + planes), y1, x1))
