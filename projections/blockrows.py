@@ -100,8 +100,8 @@ def read_columns(values: Sequence[bytes]) -> Columns:
     packed = bytes_of[starts] == PACKED
     lengths = sizes - 1
     places = np.empty((3, len(values)), np.int64)
-    inside = starts[packed, None] + np.arange(_PACKED_ROW.itemsize)
-    rows = bytes_of[inside].view(_PACKED_ROW)[:, 0]
+    some = data if packed.all() else b"".join([value for value in values if value[0] == PACKED])
+    rows = np.frombuffer(some, _PACKED_ROW)
     lengths[packed] = rows["length"]
     for column, name in zip(places, ("pack", "offset", "checksum"), strict=True):
         column[packed] = rows[name]
