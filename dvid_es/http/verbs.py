@@ -13,7 +13,6 @@ def with_verbs(
     *,
     any_method: Iterable[str] = (),
     no_head: Iterable[str] = (),
-    no_put: Iterable[str] = (),
 ) -> dict[str, Handler]:
     """Return a table of endpoints with more entries.
 
@@ -22,13 +21,11 @@ def with_verbs(
         any_method: words that answer every method as GET. Where a version is committed, POST, PUT and
             DELETE are refused before that.
         no_head: words that refuse HEAD, which otherwise is a GET.
-        no_put: words that refuse PUT.
     """
     return {
         **table,
         **{f"* {word}": table[f"GET {word}"] for word in any_method},
         **{f"HEAD {word}": _refuse for word in no_head},
-        **{f"PUT {word}": _refuse for word in no_put},
     }
 
 

@@ -77,3 +77,13 @@ def test_what_has_no_body_has_no_content_type_and_no_such_body_is_html(live: Any
     assert (answer.body, answer.headers.get("content-type")) == (b"", None)
     answer = live.call("HEAD", f"/api/node/{uuid}/seg/sparsevol/7")
     assert (answer.status, answer.headers["content-type"]) == (204, "text/html")
+
+
+def test_a_picture_of_any_orientation_is_answered_to_a_post_too(live: Any) -> None:
+    uuid = live.new_repo()
+    grey = live.new_instance(uuid, "uint8blk", "grey")
+    live.ok("POST", f"{grey}/raw/0_1_2/32_32_32/0_0_0", bytes(range(256)) * 128)
+    path = f"{grey}/arb/0_0_0/8_0_0/0_8_0/1"
+    assert live.ok("POST", path).body == live.ok("GET", path).body
+    for method in ("PUT", "DELETE", "HEAD"):
+        assert live.call(method, path).status == 400

@@ -345,6 +345,11 @@ async def refuse_method(request: NodeRequest) -> Any:
     raise InvalidRequest("this endpoint only supports the GET HTTP verb")
 
 
+async def post_arb(request: NodeRequest) -> Any:
+    """Answer a picture to POST, too, as DVID does; refuse other methods."""
+    return await (get_arb if request.method == "POST" else refuse_method)(request)
+
+
 _OWN = (
     *("raw", "isotropic", "arb", "blocks", "subvolblocks", "specificblocks"),
     *("metadata", "extents", "resolution", "rawkey", "info", "help"),
@@ -355,10 +360,10 @@ ENDPOINTS = {
     "POST raw": post_raw,
     "GET isotropic": get_isotropic,
     "GET arb": get_arb,
-    "POST arb": get_arb,
     "GET blocks": get_blocks,
     "POST blocks": post_blocks,
     "GET subvolblocks": get_subvolblocks,
     "GET specificblocks": get_specific_blocks,
     **{f"{verb} {word}": refuse_method for verb in ("*", "HEAD") for word in _OWN},
+    "* arb": post_arb,
 }

@@ -52,7 +52,6 @@ LABELBLK = Datatype(
             *("raw", "isotropic", "pseudocolor", "blocks"),
             *("info", "help", "metadata", "label"),
         ),
-        no_put=("info", "help", "metadata", "label"),
     ),
     tagged=False,
     folds=fold.FOLDS,
