@@ -24,9 +24,9 @@ class LabelBatch:
 
     def __init__(self, blocks: Sequence[Buffer]) -> None:
         """Read the tables of blocks, whose bytes nobody changes."""
-        self.blocks = blocks
-        places = [_place(block) for block in blocks]
-        self._addresses = np.array(places, np.int64)
+        # A view keeps a bytearray from being moved.
+        self.blocks = [block if isinstance(block, bytes) else memoryview(block) for block in blocks]
+        self._addresses = np.array([_place(block) for block in self.blocks], np.int64)
         self._lengths = np.array([len(block) for block in blocks], np.int64)
         self.table_starts = np.empty(len(blocks) + 1, np.int64)
         """int64[n + 1]: the labels of block i are tables[table_starts[i] : table_starts[i + 1]]."""
@@ -79,7 +79,7 @@ class LabelBatch:
         return written
 
 
-def _place(block: Buffer) -> int:
+def _place(block: bytes | memoryview) -> int:
     """Return the address of a block's bytes."""
     if isinstance(block, bytes):
         return _address_of(block)

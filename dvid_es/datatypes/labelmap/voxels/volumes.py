@@ -47,8 +47,11 @@ _BUFFERS = Buffers(SLAB_BYTES, kept_max=8)
 def memory_bytes(box: Box, compression: str) -> int:
     """Return how many bytes of voxels are in memory at once, while an answer is made part by part."""
     whole = 8 * box.volume
-    in_slabs = compression in _MAKERS or box.start_zyx[0] % 8 == 0
-    return min(whole, (AHEAD + 1) * SLAB_BYTES) if in_slabs else whole
+    if compression not in _MAKERS and box.start_zyx[0] % 8:
+        return whole
+    _, y, x = box.shape_zyx
+    slab = max(SLAB_BYTES if compression else PLAIN_SLAB_BYTES, 8 * y * x)
+    return min(whole, (AHEAD + 1) * slab)
 
 
 class VolumeAnswer:
