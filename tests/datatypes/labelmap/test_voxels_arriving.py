@@ -70,7 +70,7 @@ def test_what_arrives_is_what_is_stored_of_a_whole_body(live, volume, monkeypatc
     side_by_side = blocks()
     assert made
     made.clear()
-    monkeypatch.setattr("dvid_es.datatypes.labelmap.voxels.ingest.BLOCK_VOXELS_MAX", 0)
+    monkeypatch.setattr("dvid_es.datatypes.labelmap.voxels.ingest.BLOCK_VOXELS", ())
     assert blocks() == side_by_side
     assert not made
 

@@ -20,8 +20,9 @@ from dvid_es.http.receive import Arriving
 
 Labels = NDArray[np.uint64]
 
-BLOCK_VOXELS_MAX = 128**3
-"""Larger blocks are encoded one by one: what several at once take in memory would be much."""
+BLOCK_VOXELS = range(16**3, 128**3 + 1)
+"""Larger blocks are encoded one by one: what several at once take in memory would be much. So are smaller
+ones, which take more of it than their voxels."""
 
 ROW_BLOCKS_MAX = 16
 """Blocks that are encoded side by side."""
@@ -109,7 +110,7 @@ async def prepare_arriving(
         request: the transaction of which is not open.
         body: as long as the box is large.
         shape_zyx: of the box, in voxels.
-        block_zyx: of a block, of at most BLOCK_VOXELS_MAX voxels.
+        block_zyx: of a block of BLOCK_VOXELS.
         wanted: of the blocks.
     """
     pool = request.engine.pool

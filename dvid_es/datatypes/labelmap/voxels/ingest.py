@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.instance_settings import block_shape
 from dvid_es.datatypes.labelmap.voxels import blocks, downres, prepare
-from dvid_es.datatypes.labelmap.voxels.arriving import BLOCK_VOXELS_MAX, prepare_arriving
+from dvid_es.datatypes.labelmap.voxels.arriving import BLOCK_VOXELS, prepare_arriving
 from dvid_es.datatypes.labelmap.voxels.commands import PutBlocks, SetExtents
 from dvid_es.datatypes.labelmap.voxels.prepare import Prepared
 from dvid_es.errors import VersionConflict
@@ -88,7 +88,7 @@ def _fits(body: object, box: Box, shape_zyx: Triple) -> bool:
     return (
         isinstance(body, Arriving)
         and len(body) == 8 * box.volume
-        and math.prod(shape_zyx) <= BLOCK_VOXELS_MAX
+        and math.prod(shape_zyx) in BLOCK_VOXELS
     )
 
 
