@@ -5,15 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dvid_es.clock import Clock
 from dvid_es.errors import InvalidRequest, Overloaded
 
 USERS_MAX = 10_000
-
-ALONE_SECONDS = 0.01
-"""A client is alone on a server if no other one asked for so long."""
 
 
 @dataclass(slots=True)
@@ -55,8 +52,6 @@ class Monitor:
         """What clients of DVID set; Python has no such thing, so it is only remembered."""
         self.info: dict[str, str] = {}
         """What server/info says that does not change, as JSON; made at the first request."""
-        self._asker: object = None
-        self._asked_at = 0.0
         self._before = self._totals()
         self._asked_ns = self.started_ns
 
@@ -64,16 +59,6 @@ class Monitor:
     def now() -> float:
         """Return seconds of the event loop's clock, never 0."""
         return asyncio.get_running_loop().time() or 1e-9
-
-    def is_alone(self, raw: Any) -> bool:
-        """Say whether the last request that asked this came over the same connection, or long ago.
-
-        The event loop may work for a client that is alone. For several side by side, threads should.
-        """
-        now = self.now()
-        alone = raw.conn_info is self._asker or now - self._asked_at > ALONE_SECONDS
-        self._asker, self._asked_at = raw.conn_info, now
-        return alone
 
     def _totals(self) -> Rates:
         return Rates(self.gets, self.puts, self.bytes_in, self.bytes_out, *_disk_bytes())

@@ -192,7 +192,7 @@ def small_budget(settings: Any) -> Any:
     ("path", "taken"),
     [
         ("sparsevol/7", 16 << 20),
-        ("raw/0_1_2/128_128_128/0_0_0", 16 << 20),
+        ("raw/0_1_2/128_128_128/0_0_0", 12 << 20),
         ("raw/0_1_2/128_128_128/0_0_0?compression=gzip", 16 << 20),
         ("raw/0_1_2/128_128_128/0_0_0?compression=google", 16 << 20),
         ("blocks/128_128_128/0_0_0?compression=uncompressed", 16 << 20),

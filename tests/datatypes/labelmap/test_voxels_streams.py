@@ -97,10 +97,8 @@ def test_boxes_at_once_and_in_threads_are_the_same(live, node, monkeypatch, box,
         return answers[-1]
 
     monkeypatch.setattr(server, "answer_quickly", noted)
-    monkeypatch.setattr(server.monitor, "is_alone", lambda raw: True)
     at_once = live.ok("GET", path)
     assert answers[-1] is not None
-    monkeypatch.setattr(server.monitor, "is_alone", lambda raw: False)
     monkeypatch.setattr(volumes, "QUICK_BYTES", 0)
     in_threads = live.ok("GET", path)
     assert answers[-1] is None
@@ -112,8 +110,7 @@ def test_boxes_at_once_and_in_threads_are_the_same(live, node, monkeypatch, box,
         assert at_once.headers[name] == in_threads.headers[name] == by_sanic.headers[name]
 
 
-def test_answers_at_once_to_many_clients_do_not_mix(live, node, monkeypatch):
-    monkeypatch.setattr(live.application.ctx.server.monitor, "is_alone", lambda raw: True)
+def test_answers_at_once_to_many_clients_do_not_mix(live, node):
     boxes = [f"{node}/raw/0_1_2/40_40_40/{x}_3_5" for x in range(0, 200, 9)]
     want = {path: live.ok("GET", path).body for path in boxes}
     wrong = []

@@ -121,7 +121,7 @@ def get_volume(request: NodeRequest) -> Any:
 def _may_be_quick(request: NodeRequest, box: Box) -> bool:
     """Say whether an answer may be made on the event loop, without a word to anybody.
 
-    Alone, that is fastest; side by side, threads can share the processors.
+    That is fastest, unless long answers are under way: then threads share the processors with them.
     """
     few = box.blocks(block_shape(request.instance)).volume <= AT_ONCE_BLOCKS
     waits = request.args.get("throttle") in ("on", "true")
@@ -129,13 +129,10 @@ def _may_be_quick(request: NodeRequest, box: Box) -> bool:
 
 
 def _is_light(request: NodeRequest, box: Box, compression: str) -> bool:
-    """Say whether voxels are so few that the event loop may make an answer of them, as things are."""
-    size = 8 * box.volume
-    if compression == "lz4" or size <= PIECE_BYTES:
-        return size <= QUICK_BYTES
-    # Sanic would copy what is not compressed.
-    sent_as_it_is = compression or request.raw.stream is None
-    return size <= QUICK_BYTES and sent_as_it_is and request.server.monitor.is_alone(request.raw)
+    """Say whether voxels are so few that the event loop may make an answer of them."""
+    # On the long way, Sanic would copy what is not compressed.
+    copied = not compression and request.raw.stream is not None
+    return 8 * box.volume <= (PIECE_BYTES if copied else QUICK_BYTES)
 
 
 async def _send_volume(
