@@ -8,6 +8,7 @@ Here the operating system writes the body to where it stays.
 import asyncio
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,8 @@ class Buffers:
     def __init__(self) -> None:
         """Keep nothing yet."""
         self._kept: list[NDArray[np.uint8]] = []
+        self._back: deque[NDArray[np.uint8]] = deque()
+        """Came back, and is not among the kept yet."""
         self._lock = threading.Lock()
         self._taken = 0
 
@@ -45,6 +48,7 @@ class Buffers:
             fits = [place for place, one in enumerate(self._kept) if one.nbytes == length]
             # numpy asks for huge pages, which bytearray does not.
             memory = self._kept.pop(fits[-1]) if fits else np.empty(length, np.uint8)
+        self._settle()
         loop = asyncio.get_running_loop()
         loop.call_later(KEPT_SECONDS, self._forget, self._taken)
         lease = memory[:]
@@ -52,17 +56,31 @@ class Buffers:
         return memoryview(lease)
 
     def _give(self, memory: NDArray[np.uint8]) -> None:
-        """Keep memory that came back; any thread may have held its last view."""
-        with self._lock:
-            self._kept.append(memory)
-            while sum(one.nbytes for one in self._kept) > KEPT_BYTES:
-                self._kept.pop(0)
+        """Keep memory that came back.
+
+        Any thread may have held its last view, also one that is in here: a collection of garbage may begin
+        anywhere. So this waits for nobody.
+        """
+        self._back.append(memory)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Keep what came back, as far as it is not too much; who holds the lock does it for others."""
+        while self._back and self._lock.acquire(blocking=False):
+            try:
+                while self._back:
+                    self._kept.append(self._back.popleft())
+                while sum(one.nbytes for one in self._kept) > KEPT_BYTES:
+                    self._kept.pop(0)
+            finally:
+                self._lock.release()
 
     def _forget(self, taken: int) -> None:
         """Let go of all if nothing was taken since."""
         with self._lock:
             if taken == self._taken:
                 self._kept.clear()
+        self._settle()
 
 
 BUFFERS = Buffers()

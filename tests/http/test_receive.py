@@ -104,3 +104,13 @@ async def test_memory_that_is_kept_is_bounded_and_let_go():
     assert buffers._kept
     buffers._forget(6)
     assert not buffers._kept
+
+
+async def test_memory_that_comes_back_while_others_are_counted_waits_for_nobody():
+    buffers = Buffers()
+    memory = buffers.take(100)
+    with buffers._lock:
+        del memory  # as a collection of garbage in the middle of `take` would
+        assert not buffers._kept
+    buffers.take(7)
+    assert 100 in [one.nbytes for one in buffers._kept]
