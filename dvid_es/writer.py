@@ -38,6 +38,10 @@ QUEUE_MAX = 16384
 EVENTS_PER_TURN = 20_000
 """Events that a log turns out to hold are applied so many at a time: other repositories take turns."""
 
+COMPANY_SECONDS = 0.0001
+COMPANY_PAUSES = 4
+"""So often and so long a batch waits for those who wrote a moment ago: less than its sync takes."""
+
 AGAIN_SECONDS = 1.0
 
 Follow = Callable[[Stream, int], None]
@@ -70,6 +74,9 @@ class Writer:
         self._backlog: dict[str, tuple[Stream, list[Record]]] = {}
         self._doubtful: set[str] = set()
         self._coming_back: set[str] = set()
+        self._company = 0
+        """Writes that were in the last batch, or waiting when it ended."""
+        self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -79,6 +86,7 @@ class Writer:
     def stop(self) -> None:
         """Finish what is waiting, then stop."""
         if self._thread.is_alive():
+            self._stopping.set()
             self._queue.put(None)
             self._thread.join()
 
@@ -123,11 +131,17 @@ class Writer:
                 logger.exception("the writer failed")
                 self._halted.setdefault("", f"the writer failed: {problem!r}")
                 _fail(waiting, WritesHalted(self._halted[""]))
+            self._company = len(batch) + self._queue.qsize()
 
     def _next_batch(self) -> list[Write] | None:
         first = self._queue.get()
         if first is None:
             return None
+        # Clients that were answered just now write again in a moment. Together they need one sync.
+        for _ in range(COMPANY_PAUSES):
+            if self._queue.qsize() + 1 >= self._company:
+                break
+            self._stopping.wait(COMPANY_SECONDS)
         batch = [first]
         for _ in range(min(self._queue.qsize(), BATCH_MAX - 1)):
             following = self._queue.get_nowait()

@@ -21,7 +21,7 @@ from dvid_es.projections.txn import WriteTxn
 from dvid_es.replay.catchup import follow
 from dvid_es.streams import Stream, Streams
 from dvid_es.versions import Version
-from dvid_es.writer import Writer
+from dvid_es.writer import COMPANY_PAUSES, Writer
 
 ROOT = "a" * 32
 KEYS = b"\0\0\0\1\x20"
@@ -215,6 +215,42 @@ def test_a_command_that_was_withdrawn_before_its_turn_is_left(world: World) -> N
     assert slow.result(20).answer == b"a"
     assert last.result(20).answer == b"ac"
     assert told == []
+
+
+class Pauses:
+    """Stands for the pauses of a writer: in each of them some more writes come in."""
+
+    def __init__(self, writer: Writer, *coming: int) -> None:
+        self.writer, self.coming, self.made = writer, list(coming), 0
+
+    def wait(self, seconds: float) -> None:
+        assert 0 < seconds < 0.001
+        self.made += 1
+        for _ in range(self.coming.pop(0) if self.coming else 0):
+            self.writer.submit(Write(root=ROOT, command=Append("k", "x"), version=1, instance=1))
+
+
+@pytest.mark.parametrize(
+    ("company", "coming", "batch", "pauses"),
+    [
+        (0, (), 1, 0),
+        (1, (5,), 1, 0),
+        (3, (1, 1, 1), 3, 2),
+        (3, (9,), 10, 1),
+        (3, (), 1, COMPANY_PAUSES),
+        (3, (0, 1), 2, COMPANY_PAUSES),
+    ],
+)
+def test_a_batch_waits_a_moment_for_those_who_wrote_just_now(
+    tmp_path: Path, company: int, coming: tuple[int, ...], batch: int, pauses: int
+) -> None:
+    world = World(tmp_path)  # its thread does not run
+    world.writer._company = company
+    world.writer._stopping = paused = Pauses(world.writer, *coming)  # type: ignore[assignment]
+    world.submit(Append("k", "x"))
+    assert len(world.writer._next_batch() or ()) == batch
+    assert paused.made == pauses
+    world.store.close()
 
 
 def test_only_the_command_whose_event_cannot_be_folded_fails(world: World) -> None:
