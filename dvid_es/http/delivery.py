@@ -39,7 +39,10 @@ class Deliveries:
         self._ready.append(write)
         if not self._scheduled:
             self._scheduled = True
-            write.waiter.get_loop().call_soon_threadsafe(self._deliver)
+            try:
+                write.waiter.get_loop().call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop has ended, and with it who waited: the writer goes on
+                self._scheduled = False
 
     def _deliver(self) -> None:
         # First this, then the queue: an answer that comes in between wakes the loop once more.

@@ -85,3 +85,22 @@ async def test_what_nobody_waits_for_is_withdrawn(writer: Writers, deliveries: D
     assert (left.withdrawn, kept.withdrawn) == (True, False)
     writer.say(lambda: left.succeed(Written(b"", 1)), lambda: kept.succeed(Written(b"", 2)))
     assert await stays == Written(b"", 2)
+
+
+def test_the_writer_goes_on_when_nobody_listens_any_more(
+    writer: Writers, deliveries: Deliveries
+) -> None:
+    async def leave() -> None:
+        await begun(deliveries, 2)
+
+    asyncio.run(leave())
+    one, two = writer.submitted
+    one.succeed(Written(b"", 1))
+    two.fail(InvalidRequest("no"))
+
+    async def come_again() -> Written:
+        (task,) = await begun(deliveries, 1)
+        writer.say(lambda: writer.submitted[-1].succeed(Written(b"again", 3)))
+        return await task
+
+    assert asyncio.run(come_again()) == Written(b"again", 3)
