@@ -45,7 +45,9 @@ from dvid_es.settings import Settings
 logger = logging.getLogger(__name__)
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
-MUTATING = frozenset({"POST", "PUT", "DELETE", "PATCH"})
+LOCKABLE = frozenset({"POST", "PUT", "DELETE"})
+"""What DVID refuses at a committed version. Others reach the endpoint; none of them writes by one."""
+MUTATING = LOCKABLE | {"PATCH"}
 SILENT = frozenset({"/api/heartbeat", "/api/load", "/api/user-latencies"})
 """Paths that are neither blocked nor counted; with `u=` they are a sign of life of that user."""
 WAIT_SECONDS = 30.0
@@ -367,7 +369,7 @@ class Server:
         self._check_mode(request)
         action = parts[4]
         if (
-            method in MUTATING
+            method in LOCKABLE
             and request.version.locked
             and action not in ("branch", "newversion", "tag")
             and not self._unlocked(request)
@@ -395,7 +397,7 @@ class Server:
         method = request.method
         key = f"{method} {keyword}"
         if (
-            method in MUTATING
+            method in LOCKABLE
             and instance.versioned
             and request.version.locked
             and keyword != "blobstore"

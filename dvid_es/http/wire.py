@@ -23,6 +23,7 @@ _LABELS_ALONE = b"0123456789[], \t\r\n"
 """Nothing else is in the JSON of labels: no sign, fraction or exponent."""
 
 _decode_labels = msgspec.json.Decoder(list[int]).decode
+_SPACE = b" \t\r\n"
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
@@ -94,16 +95,21 @@ def decode_path(path: str) -> str:
         raise InvalidRequest("the path is not UTF-8") from None
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, *, first: bool = False) -> Any:
     """Return the value of a JSON body, as strict as Go's parser.
+
+    Args:
+        body: of a request.
+        first: take the first value and do not look behind it, as DVID does where it reads a stream.
 
     Raises:
         InvalidRequest: it is not one JSON value and nothing else.
     """
-    if not body.strip(b" \t\r\n"):
+    if not body.strip(_SPACE):
         raise InvalidRequest("Malformed JSON request in body: unexpected end of JSON input")
     try:
-        value = json.loads(body.decode(), parse_constant=_no_constant)
+        text = body.lstrip(_SPACE).decode(errors="replace") if first else body.decode()
+        value = _DECODER.raw_decode(text)[0] if first else _DECODER.decode(text)
         return _without_surrogates(value) if _SURROGATE.search(body) else value
     except (ValueError, RecursionError) as problem:
         raise InvalidRequest(f"Malformed JSON request in body: {problem}") from None
@@ -124,15 +130,20 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"invalid value {name}")
 
 
-def parse_json_object(body: bytes, *, empty: bool = False) -> dict[str, Any]:
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def parse_json_object(body: bytes, *, empty: bool = False, first: bool = False) -> dict[str, Any]:
     """Return a JSON object; with `empty`, an empty body is an empty object, and so is `null`.
+
+    With `first`, nothing behind it is looked at.
 
     Raises:
         InvalidRequest: not a JSON object.
     """
     if empty and not body.strip():
         return {}
-    value = parse_json(body)
+    value = parse_json(body, first=first)
     if empty and value is None:
         return {}
     if not isinstance(value, dict):
@@ -141,7 +152,7 @@ def parse_json_object(body: bytes, *, empty: bool = False) -> dict[str, Any]:
 
 
 def parse_labels(body: bytes) -> list[int]:
-    """Return a JSON array of unsigned 64-bit labels; `null` is an empty one.
+    """Return a JSON array of unsigned 64-bit labels; `null` is an empty one, and within it 0, as in Go.
 
     Raises:
         InvalidRequest: not such an array.
@@ -156,10 +167,11 @@ def parse_labels(body: bytes) -> list[int]:
         return []
     if not isinstance(value, list):
         raise InvalidRequest("Malformed JSON request in body: an array of labels is needed")
-    for label in value:
+    labels = [0 if label is None else label for label in value]
+    for label in labels:
         if type(label) is not int or not 0 <= label < 1 << 64:
             raise InvalidRequest(
                 f"Malformed JSON request in body: {json.dumps(label)[:60]} is not an unsigned"
                 " 64-bit label"
             )
-    return value
+    return labels

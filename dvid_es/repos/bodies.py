@@ -13,13 +13,15 @@ from dvid_es.http.wire import parse_json_object
 class Body:
     """A JSON object of a request; a field of the wrong type is refused when it is asked for."""
 
-    def __init__(self, body: bytes, *, empty: bool = True) -> None:
+    def __init__(self, body: bytes, *, empty: bool = True, first: bool = False) -> None:
         """Parse; with `empty`, no body at all is an object without fields.
+
+        With `first`, nothing behind the object is looked at.
 
         Raises:
             InvalidRequest: not a JSON object.
         """
-        values = parse_json_object(body, empty=empty)
+        values = parse_json_object(body, empty=empty, first=first)
         self._values = {name.lower(): value for name, value in values.items()}
 
     def text(self, name: str) -> str | None:
@@ -81,20 +83,24 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 def texts_map(body: bytes) -> dict[str, tuple[str, ...]]:
     """Return a JSON object of lists of texts; no body at all is an empty one, null an empty list.
 
+    Nothing behind it is looked at.
+
     Raises:
         InvalidRequest: it is not one.
     """
-    values = parse_json_object(body, empty=True)
+    values = parse_json_object(body, empty=True, first=True)
     return {name: () if value is None else _texts(name, value) for name, value in values.items()}
 
 
 def string_map(body: bytes) -> dict[str, str]:
     """Return a JSON object of texts; no body at all is an empty one, null values are "".
 
+    Nothing behind it is looked at.
+
     Raises:
         InvalidRequest: it is not one.
     """
-    values = parse_json_object(body, empty=True)
+    values = parse_json_object(body, empty=True, first=True)
     for name, value in values.items():
         if value is not None and not isinstance(value, str):
             raise _wrong(name, value, "string")

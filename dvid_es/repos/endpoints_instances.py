@@ -12,7 +12,7 @@ from dvid_es.events import INLINE_BYTES_MAX, Bulk
 from dvid_es.http.node import NodeRequest, empty, octets, raw_json
 from dvid_es.repos.asking import json_answer, stores, takes_words, write_to_repo
 from dvid_es.repos.blobs import StoreBlob, digest_of, parse_reference, read_blob
-from dvid_es.repos.bodies import Body, string_map
+from dvid_es.repos.bodies import string_map
 from dvid_es.repos.documents import instance_document, sorted_by_bytes
 from dvid_es.repos.instances import SetSyncs, SetTags
 
@@ -91,7 +91,7 @@ async def post_sync(request: NodeRequest) -> HTTPResponse:
     allowed = datatype.syncs
     if allowed is None:
         raise _no_endpoint(request)
-    sync = Body(request.body).text("sync")
+    sync = string_map(request.body).get("sync")
     if sync is None:
         raise InvalidRequest("Could not find 'sync' value in POSTed JSON to sync request.")
     names = tuple(dict.fromkeys(name for name in sync.split(",") if name))

@@ -46,7 +46,7 @@ async def post_repos(request: NodeRequest) -> HTTPResponse:
     settings = request.server.settings
     if not settings.open_repo_creation:
         request.need_admin("Creating a repo")
-    body = Body(request.body)
+    body = Body(request.body, first=True)
     alias, description = body.text("alias") or "", body.text("description") or ""
     passcode, key = body.text("passcode"), request.raw.headers.get("idempotency-key", "")
     root = body.text("root")
@@ -159,7 +159,7 @@ async def get_info(request: NodeRequest) -> HTTPResponse:
 
 async def post_info(request: NodeRequest) -> HTTPResponse:
     """POST info {"alias", "description"}: change what is given."""
-    body = Body(request.body)
+    body = Body(request.body, first=True)
     command = DescribeRepo(alias=body.text("alias"), description=body.text("description"))
     await write_to_repo(request, command)
     return empty()
@@ -192,7 +192,7 @@ def get_branch_versions(request: NodeRequest) -> HTTPResponse:
 
 async def post_instance(request: NodeRequest) -> HTTPResponse:
     """POST instance {"typename", "dataname", ...}: make a data instance at this version."""
-    config = Configuration(parse_json_object(request.body, empty=True))
+    config = Configuration(parse_json_object(request.body, empty=True, first=True))
     for needed in ("typename", "dataname"):
         if not isinstance(config.raw(needed), str):
             raise InvalidRequest(

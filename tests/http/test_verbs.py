@@ -52,6 +52,10 @@ def test_words_for_which_dvid_looks_at_no_method_answer_all_of_them(live: Any) -
     for method in ("POST", "PUT", "DELETE"):
         for path in ("size/1", "label/1_1_1"):
             assert live.call(method, f"/api/node/{uuid}/labelmap/{path}").status == 400
+    expected = live.ok("GET", f"/api/node/{uuid}/labelmap/size/1").body
+    assert live.ok("PATCH", f"/api/node/{uuid}/labelmap/size/1").body == expected
+    for path in ("merge", "raw/0_1_2/32_32_32/0_0_0", "cleave/1", "renumber"):
+        assert live.call("PATCH", f"/api/node/{uuid}/labelmap/{path}", b"[1, 2]").status == 400
 
 
 def test_head_is_refused_where_dvid_refuses_it(live: Any) -> None:

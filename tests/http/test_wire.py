@@ -15,6 +15,7 @@ BODIES = [
     b" [1,2]\r\n",
     b"null",
     b"[-0]",
+    b"[null, 7]",
     b"[18446744073709551615]",
     json.dumps(list(range(2**63, 2**63 + 3000))).encode(),
     b"[18446744073709551616]",
@@ -60,3 +61,24 @@ def test_labels_are_all_of_64_bits() -> None:
     assert wire.parse_labels(b"[0, 18446744073709551615]") == [0, 2**64 - 1]
     with pytest.raises(InvalidRequest, match="18446744073709551616 is not an unsigned 64-bit"):
         wire.parse_labels(b"[1, 18446744073709551616]")
+
+
+def test_null_within_labels_is_0() -> None:
+    assert wire.parse_labels(b"[null, 7, null]") == [0, 7, 0]
+
+
+@pytest.mark.parametrize("rest", [b"", b" x", b"{}", b"\0", b'{"a": "c"}', b" \xff"])
+def test_the_first_value_of_a_body_may_be_taken_alone(rest: bytes) -> None:
+    body = b' \n{"a": "b"}' + rest
+    assert wire.parse_json_object(body, first=True) == {"a": "b"}
+    if rest:
+        with pytest.raises(InvalidRequest):
+            wire.parse_json_object(body)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b" ", b"x{}", b"[1] {}", b"{", b"\xef\xbb\xbf{}", b"NaN", b"\x0c{}"]
+)
+def test_the_first_value_must_be_an_object_all_the_same(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        wire.parse_json_object(body, first=True)

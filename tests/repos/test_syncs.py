@@ -32,7 +32,8 @@ def test_syncs_are_added_replaced_and_cleared(listening):
     live.ok("POST", sync, json_body={"sync": "one,two,one"})
     live.ok("POST", sync, json_body={"sync": ""})
     assert syncs(live, path) == ["one", "two"]
-    for bad in ({"sync": "nothing"}, {"sync": ["one"]}, {}, {"sync": "seg"}, {"sync": "p"}):
+    wrong = ({"sync": "nothing"}, {"sync": ["one"]}, {}, {"sync": "seg"}, {"sync": "p"})
+    for bad in (*wrong, {"Sync": "two"}, {"sync": "two", "more": 1}):
         assert live.call("POST", sync, json_body=bad).status == 400
     assert live.call("POST", sync, b"one").status == 400
     assert syncs(live, path) == ["one", "two"]
@@ -46,7 +47,10 @@ def test_syncs_are_added_replaced_and_cleared(listening):
     assert syncs(live, path) == ["undefined", "2"]
     live.ok("POST", f"{sync}?replace=true", json_body={"sync": "2"})
     assert syncs(live, path) == ["2"]
-    live.ok("POST", f"{sync}?replace=true", json_body={"sync": ""})
-    assert syncs(live, path) == []
+    for nothing in ("", None):
+        live.ok("POST", f"{sync}?replace=true", b'{"sync": "2"} and more')
+        assert syncs(live, path) == ["2"]
+        live.ok("POST", f"{sync}?replace=true", json_body={"sync": nothing})
+        assert syncs(live, path) == []
     log = live.ok("GET", f"/api/repo/{root}/log").json()["log"]
     assert log[-1].endswith('  Data instance "p" set to sync with map[]')
