@@ -132,11 +132,11 @@ class Write:
     tell: Callable[["Write"], None] = _nobody
     """Called once, by the writer's thread, when there is `written` or `problem`."""
 
-    waiter: Any = None
-    """For whoever is told."""
+    alone: bool = False
+    """Whether no other write was decided with it: who is told may take a moment of the writer's time."""
 
     withdrawn: bool = False
-    """Nobody waits any more: a command that has not begun is left."""
+    """Nobody waits any more: a command that has not begun is refused."""
 
     written: "Written | None" = None
     problem: BaseException | None = None

@@ -101,6 +101,11 @@ class Writer:
         self._queue.put(write)
 
     @property
+    def are_few(self) -> bool:
+        """Whether writes have come one by one lately."""
+        return self._company <= 1
+
+    @property
     def waiting(self) -> int:
         """How many commands wait to be decided."""
         return self._queue.qsize()
@@ -125,6 +130,10 @@ class Writer:
     def _run(self) -> None:
         while (batch := self._next_batch()) is not None:
             waiting = [write for write in batch if not write.withdrawn]
+            if len(waiting) < len(batch):
+                gone = [write for write in batch if write.withdrawn]
+                _fail(gone, InvalidRequest("taken back before it was decided"))
+            batch[0].alone = len(batch) == 1
             try:
                 self._process(waiting)
             except BaseException as problem:

@@ -5,8 +5,6 @@ datatype's own table. Sanic's routing is not used beyond that.
 """
 
 import asyncio
-import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Coroutine, Mapping
 from typing import Any
@@ -18,7 +16,7 @@ from sanic.http.http1 import Http
 from sanic.response import HTTPResponse
 
 from dvid_es.engine import Engine
-from dvid_es.errors import DvidError, InvalidRequest, NotFound
+from dvid_es.errors import InvalidRequest, NotFound
 from dvid_es.feed.cursors import Cursors
 from dvid_es.feed.messages import Declared
 from dvid_es.feed.tail import Feed
@@ -29,13 +27,14 @@ from dvid_es.http.cors import METHODS as CORS_METHODS
 from dvid_es.http.cors import Cors
 from dvid_es.http.datatype import Datatype, Handler
 from dvid_es.http.delivery import Deliveries
-from dvid_es.http.errors import PAGE_NOT_FOUND, TEXT, error_response
+from dvid_es.http.errors import PAGE_NOT_FOUND, TEXT, answer_of
 from dvid_es.http.guard import GuardedRequest
 from dvid_es.http.headers import install as fast_headers
 from dvid_es.http.monitor import Monitor
-from dvid_es.http.node import DryRun, NodeRequest
+from dvid_es.http.node import NodeRequest
 from dvid_es.http.paths import clean_path, origin_form, redirect
 from dvid_es.http.quick import Head, Heads
+from dvid_es.http.quickwrite import outcome
 from dvid_es.http.receive import LARGE_BYTES, Arriving, announced_bytes
 from dvid_es.http.static import StaticFiles
 from dvid_es.http.wire import decode_path, parse_query, parse_unsigned
@@ -123,19 +122,10 @@ class Server:
         started = monitor.now() if path in SILENT or activity is not None else 0.0
         try:
             response = await answer
-        except DryRun as dry:
-            response = _dry_run_response(dry)
-        except DvidError as problem:
-            response = error_response(problem, request.path)
         except (asyncio.CancelledError, SanicException):
             raise
-        except Exception:
-            logger.exception("%s %s failed", method, path)
-            response = HTTPResponse(
-                f"Internal error on request {method} {path}; the server's log says more\n",
-                500,
-                content_type=TEXT,
-            )
+        except Exception as problem:
+            response = answer_of(problem, method, request.path)
         finally:
             request.finish()
             monitor.active -= 1
@@ -226,8 +216,10 @@ class Server:
         response.headers.update(request.common_headers())
         return response
 
-    def write_quickly(self, head: Head) -> Coroutine[Any, Any, HTTPResponse | None] | None:
-        """Return the answer of a small write to come; None if it must go the long way."""
+    def write_quickly(
+        self, head: Head
+    ) -> tuple[NodeRequest, Coroutine[Any, Any, HTTPResponse | None]] | None:
+        """Return a small write and its handler, for a `QuickWrite`; None if it must go the long way."""
         try:
             begun = self._begin_quickly(head, "quick_write")
         except Exception:
@@ -237,8 +229,8 @@ class Server:
         request, handler = begun
         if isinstance(handler, HTTPResponse):
             return None
-        request.body = head.body
-        return self._counted(request, request.path, _called(handler, request))
+        request.body, request.outcome = head.body, outcome
+        return request, _called(handler, request)
 
     def _at_once(self, request: NodeRequest, path: str, query: str) -> HTTPResponse | None:
         """Answer what needs no handler: paths to clean, blocked clients, OPTIONS."""
@@ -448,14 +440,6 @@ def _announces_body(raw: Request) -> bool:
     """Say whether a GET comes with a body, as several of DVID's do."""
     headers = raw.headers
     return raw.method != "HEAD" and ("content-length" in headers or "transfer-encoding" in headers)
-
-
-def _dry_run_response(dry: DryRun) -> HTTPResponse:
-    answer: object = dry.written.answer.decode("utf-8", "replace")
-    with contextlib.suppress(ValueError):
-        answer = json.loads(dry.written.answer)
-    body = {"dryrun": True, "answer": answer, "events": dry.written.events}
-    return HTTPResponse(json.dumps(body), 200, content_type="application/json")
 
 
 def make_app(server: Server, name: str = "dvid_es") -> Sanic:

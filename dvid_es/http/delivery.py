@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
 from dvid_es.commands import Write, Written
 from dvid_es.writer import Writer
@@ -13,8 +15,13 @@ class Deliveries:
     def __init__(self, writer: Writer) -> None:
         """Wait for the answers of this writer."""
         self._writer = writer
-        self._ready: deque[Write] = deque()
+        self._ready: deque[Callable[[], None]] = deque()
         self._scheduled = False
+
+    @property
+    def are_few(self) -> bool:
+        """Whether writes have come one by one lately."""
+        return self._writer.are_few
 
     async def written(self, write: Write) -> Written:
         """Queue a write, and return what became of it.
@@ -24,23 +31,31 @@ class Deliveries:
         Raises:
             DvidError: it was refused.
         """
-        waiter: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        write.waiter = waiter
-        write.tell = self._collect
-        self._writer.submit(write)
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Written] = loop.create_future()
+        write.tell = lambda told: self.deliver(loop, partial(_settle, waiter, told))
+        self.submit(write)
         try:
             return await waiter
         except asyncio.CancelledError:
             write.withdrawn = True
             raise
 
-    def _collect(self, write: Write) -> None:
-        """Run by the writer: note an answer, and wake the loop unless that is under way."""
-        self._ready.append(write)
+    def submit(self, write: Write) -> None:
+        """Queue a write; it tells in the writer's thread what became of it.
+
+        Raises:
+            WritesHalted: too many are waiting.
+        """
+        self._writer.submit(write)
+
+    def deliver(self, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+        """Have the event loop call this, which must not raise; by the writer."""
+        self._ready.append(call)
         if not self._scheduled:
             self._scheduled = True
             try:
-                write.waiter.get_loop().call_soon_threadsafe(self._deliver)
+                loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:  # the loop has ended, and with it who waited: the writer goes on
                 self._scheduled = False
 
@@ -48,11 +63,13 @@ class Deliveries:
         # First this, then the queue: an answer that comes in between wakes the loop once more.
         self._scheduled = False
         while self._ready:
-            write = self._ready.popleft()
-            waiter = write.waiter
-            if waiter.done():
-                continue
-            if write.written is not None:
-                waiter.set_result(write.written)
-            else:
-                waiter.set_exception(write.problem)
+            self._ready.popleft()()
+
+
+def _settle(waiter: "asyncio.Future[Written]", write: Write) -> None:
+    if waiter.done():
+        return
+    if write.written is not None:
+        waiter.set_result(write.written)
+    else:
+        waiter.set_exception(write.problem or RuntimeError("told of nothing"))

@@ -3,10 +3,13 @@
 Source: BadRequest in server/web.go (janelia-flyem/dvid).
 """
 
+import contextlib
 import json
+import logging
 
 from sanic.response import HTTPResponse
 
+from dvid_es.commands import Written
 from dvid_es.errors import (
     DependentMutations,
     DvidError,
@@ -20,6 +23,8 @@ from dvid_es.errors import (
     WritesHalted,
 )
 
+logger = logging.getLogger(__name__)
+
 TEXT = "text/plain; charset=utf-8"
 PAGE_NOT_FOUND = "404 page not found"
 """Go's text about a path that no endpoint has; nothing is added to it."""
@@ -28,6 +33,37 @@ RETRY_SECONDS = 2
 """What a client is told to wait when the log cannot be reached."""
 
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+
+
+class DryRun(Exception):
+    """Ends the handler of a dry run; carries what would have been written."""
+
+    def __init__(self, written: Written) -> None:
+        """Keep the decision."""
+        super().__init__()
+        self.written = written
+
+
+def answer_of(problem: Exception, method: str, path: str) -> HTTPResponse:
+    """Return the answer to a request that raised something; what nobody expected is logged."""
+    if isinstance(problem, DryRun):
+        return _dry_run_response(problem)
+    if isinstance(problem, DvidError):
+        return error_response(problem, path)
+    logger.error("%s %s failed", method, path, exc_info=problem)
+    return HTTPResponse(
+        f"Internal error on request {method} {path}; the server's log says more\n",
+        500,
+        content_type=TEXT,
+    )
+
+
+def _dry_run_response(dry: DryRun) -> HTTPResponse:
+    answer: object = dry.written.answer.decode("utf-8", "replace")
+    with contextlib.suppress(ValueError):
+        answer = json.loads(dry.written.answer)
+    body = {"dryrun": True, "answer": answer, "events": dry.written.events}
+    return HTTPResponse(json.dumps(body), 200, content_type="application/json")
 
 
 def error_response(problem: DvidError, path: str) -> HTTPResponse:

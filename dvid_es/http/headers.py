@@ -9,7 +9,7 @@ from typing import Any
 
 from sanic.headers import format_http1_response
 from sanic.helpers import STATUS_CODES, has_message_body
-from sanic.response import BaseHTTPResponse
+from sanic.response import BaseHTTPResponse, HTTPResponse
 
 _Response: Any = BaseHTTPResponse
 _sanic = _Response.processed_headers.fget
@@ -46,6 +46,20 @@ def encoded_head(response: BaseHTTPResponse) -> bytes:
     if known is None or not plain:
         return format_http1_response(response.status, encoded_headers(response))
     return f"{known}{text}\r\n".encode()
+
+
+def last_head(response: HTTPResponse, method: str) -> bytes:
+    """Return the head of an answer in one piece, as Sanic sends it on a connection that stays open.
+
+    Args:
+        response: its status is one that comes with a body; gets the headers that say how long that is.
+        method: of the request.
+    """
+    headers = response.headers
+    if method != "HEAD" or "content-length" not in headers:
+        headers["content-length"] = len(response.body or b"")
+    headers["connection"] = "keep-alive"
+    return encoded_head(response)
 
 
 def install() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hmac
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +16,7 @@ from dvid_es.commands import Command, Write, Written
 from dvid_es.engine import Engine
 from dvid_es.errors import AdminRequired, InvalidRequest
 from dvid_es.http.budget import Share
+from dvid_es.http.errors import DryRun
 from dvid_es.http.wire import parse_unsigned
 from dvid_es.ids import FIRST_MUTATION_ID
 from dvid_es.projections.catalog import Instance, Repo, checkpoint, sequence_of_mutation
@@ -35,15 +36,6 @@ PIECE_BYTES = 256 * 1024
 """Streamed answers go out in pieces of about this size: small ones cost six times as much."""
 
 
-class DryRun(Exception):
-    """Ends the handler of a dry run; carries what would have been written."""
-
-    def __init__(self, written: Written) -> None:
-        """Keep the decision."""
-        super().__init__()
-        self.written = written
-
-
 class NodeRequest:
     """A request whose names are resolved; what a handler works with."""
 
@@ -55,6 +47,7 @@ class NodeRequest:
         "engine",
         "instance",
         "method",
+        "outcome",
         "path",
         "raw",
         "repo",
@@ -85,6 +78,8 @@ class NodeRequest:
         self.instance: Instance = None  # type: ignore[assignment]
         self.sequence: int | None = None
         """Sequence shown in X-DVID-ES-Seq: of the write, or of the state that was read."""
+        self.outcome: Callable[[Write], Awaitable[Written]] = server.deliveries.written
+        """Submits a write and waits for what becomes of it."""
         self._txn: LmdbTxn | None = None
         self._view: View | None = None
 
@@ -180,7 +175,7 @@ class NodeRequest:
             creates=creates,
         )
         self.finish()  # a reader kept open while waiting would hold back the pages of the store
-        written = await self.server.deliveries.written(write)
+        written = await self.outcome(write)
         if write.dry_run:
             raise DryRun(written)
         self.sequence = written.sequence

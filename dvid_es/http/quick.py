@@ -6,9 +6,10 @@ that waits for its next request looks at what comes.
 - If that is one whole, plain GET or HEAD, and its handler is marked `quick`, the answer is made and
   written at once. Such a handler is a plain function that changes nothing and takes less than a
   millisecond. If it returns an awaitable or raises, it is called again on the long way.
-- If it is one whole, plain POST, and its handler is marked `quick_write`, the handler runs in a task of
-  its own, once, and whatever comes of it is the answer. Such a handler looks at nothing of what came but
-  headers and body, and answers in one piece. What the client sends meanwhile waits.
+- If it is one whole, plain POST, and its handler is marked `quick_write`, the handler runs once, and
+  whatever comes of it is the answer; see `quickwrite`. Such a handler looks at nothing of what came but
+  headers and body, awaits nothing but its write, and answers in one piece. What the client sends
+  meanwhile waits.
 
 Whatever else it is, or comes to, is handed to Sanic as it came.
 """
@@ -16,7 +17,6 @@ Whatever else it is, or comes to, is handed to Sanic as it came.
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sanic.compat import Header
@@ -27,7 +27,8 @@ from sanic.response import HTTPResponse
 from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 
 from dvid_es.http.guard import check_head
-from dvid_es.http.headers import encoded_head
+from dvid_es.http.headers import last_head
+from dvid_es.http.quickwrite import QuickWrite
 
 if TYPE_CHECKING:
     from dvid_es.http.app import Server
@@ -155,11 +156,7 @@ class Heads:
 def write(transport: asyncio.WriteTransport, response: HTTPResponse, method: str) -> None:
     """Write an answer as Sanic does; its status is one that comes with a body."""
     body = response.body or b""
-    headers = response.headers
-    if method != "HEAD" or "content-length" not in headers:
-        headers["content-length"] = len(body)
-    headers["connection"] = "keep-alive"
-    head = encoded_head(response)
+    head = last_head(response, method)
     if method == "HEAD":
         transport.write(head)
     elif len(body) <= COPIED_BYTES:
@@ -179,7 +176,7 @@ class QuickProtocol(WebSocketProtocol):
         self._http = None  # until the connection's task begins
         self._server: Server = self.app.ctx.server
         self._heads: Heads = self.app.ctx.heads
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: QuickWrite | None = None
         self._later = b""
         """What came while a write was under way."""
 
@@ -203,10 +200,11 @@ class QuickProtocol(WebSocketProtocol):
             and (head := self._heads.read(data, self.conn_info)) is not None
         ):
             if head.method == "POST":
-                answer = self._server.write_quickly(head)
-                if answer is not None:
+                begun = self._server.write_quickly(head)
+                if begun is not None:
                     self._begin()
-                    self._writing = self.loop.create_task(self._write(answer))
+                    self._writing = QuickWrite(self, *begun)
+                    self._writing.begin()
                     return
             else:
                 response = self._server.answer_quickly(head)
@@ -220,25 +218,13 @@ class QuickProtocol(WebSocketProtocol):
         self._time = self.loop.time()  # when Sanic last heard of the client
         self.state["requests_count"] += 1
 
-    async def _write(self, answer: Coroutine[Any, Any, HTTPResponse | None]) -> None:
-        """Send the answer of a write when it is there, then look at what came meanwhile."""
-        try:
-            response = await answer
-            assert response is not None, "a quick write answers in one piece"
-            await self._can_write.wait()
-            transport = self.transport
-            if transport is None or transport.is_closing():
-                return
-            write(transport, response, "POST")
-        except Exception:
-            logger.exception("a write ended without an answer")
-            self.close()
-            return
+    def answered(self) -> None:
+        """Look at what came while a write was under way, which is answered."""
         self._writing = None
         self._time = self.loop.time()
         later, self._later = self._later, b""
-        if len(later) >= WAITING_BYTES_MAX:
-            transport.resume_reading()
+        if len(later) >= WAITING_BYTES_MAX and self.transport is not None:
+            self.transport.resume_reading()
         if later:
             self.data_received(later)
 
@@ -255,5 +241,5 @@ class QuickProtocol(WebSocketProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take back a write that has not begun: nobody waits for it."""
         if self._writing is not None:
-            self._writing.cancel()
+            self._writing.withdraw()
         super().connection_lost(exc)

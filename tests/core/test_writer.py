@@ -214,7 +214,36 @@ def test_a_command_that_was_withdrawn_before_its_turn_is_left(world: World) -> N
     go_on.set()
     assert slow.result(20).answer == b"a"
     assert last.result(20).answer == b"ac"
-    assert told == []
+    assert told == [left]
+    with pytest.raises(InvalidRequest, match="taken back"):
+        raise left.problem or AssertionError("it was decided")
+
+
+def test_a_write_knows_whether_it_was_alone(world: World) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    @dataclass
+    class Slow(Append):
+        def decide(self, context: Context) -> Decision:
+            begun.set()
+            assert go_on.wait(20)
+            return super().decide(context)
+
+    alone: dict[str, bool] = {}
+    ended = threading.Event()
+
+    def tell(write: Write) -> None:
+        assert isinstance(write.command, Append)
+        alone[write.command.text] = write.alone
+        if len(alone) == 3:
+            ended.set()
+
+    for command in (Slow("k", "a"), Append("k", "b"), Append("k", "c")):
+        world.writer.submit(Write(root=ROOT, version=1, instance=1, command=command, tell=tell))
+        assert begun.wait(20)  # the others wait until the first one is through
+    go_on.set()
+    assert ended.wait(20)
+    assert alone == {"a": True, "b": False, "c": False}
 
 
 class Pauses:

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from dvid_es.commands import Written
+from dvid_es.commands import Write, Written
+from dvid_es.errors import InvalidRequest
 from dvid_es.http.quick import BODY_BYTES_MAX, WAITING_BYTES_MAX, QuickProtocol
 from dvid_es.settings import Settings
 from tests.http.quick_rig import LongProtocol, Rig, at, get
@@ -178,17 +179,13 @@ class Gate:
     """Holds back what the writer says."""
 
     def __init__(self, rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.held: list[asyncio.Future[Written]] = []
-        monkeypatch.setattr(rig.server.deliveries, "written", self.written)
-
-    async def written(self, _: object) -> Written:
-        self.held.append(asyncio.get_running_loop().create_future())
-        return await self.held[-1]
+        self.held: list[Write] = []
+        monkeypatch.setattr(rig.server.deliveries, "submit", self.held.append)
 
     def open(self) -> None:
-        for waiter in self.held:
-            if not waiter.done():
-                waiter.set_result(Written(b"", 7))
+        for write in self.held:
+            if not write.is_ended:
+                write.succeed(Written(b"", 7))
 
 
 async def turns() -> None:
@@ -261,10 +258,12 @@ def test_a_write_that_nobody_waits_for_is_taken_back(
         protocol, wire = await under_way(rig, [post(f"{kv}/key/a")])
         await rig.hang_up(protocol, wire)
         await turns()
+        assert gate.held[0].withdrawn
+        gate.held[0].fail(InvalidRequest("taken back"))
+        await turns()
         assert wire.written == b""
 
     rig.loop.run_until_complete(run())
-    assert gate.held[0].cancelled()
     assert rig.server.monitor.active == 0
 
 
