@@ -50,8 +50,8 @@ class Monitor:
         self.throttled = 0
         self.gc_percent = 100
         """What clients of DVID set; Python has no such thing, so it is only remembered."""
-        self.info: dict[str, str] = {}
-        """What server/info says that does not change, as JSON; made at the first request."""
+        self.info: tuple[str, ...] = ()
+        """What server/info says that does not change, before and behind its times; made at the first request."""
         self._before = self._totals()
         self._asked_ns = self.started_ns
 

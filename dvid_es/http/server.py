@@ -95,17 +95,21 @@ def get_info(request: NodeRequest) -> HTTPResponse:
     """GET api/server/info: versions, machine, storage and settings of this server, all as texts."""
     monitor = request.server.monitor
     if not monitor.info:
-        facts = _fixed_info(request.server.settings)
-        monitor.info = {name: _pair(name, value) for name, value in facts.items()}
+        facts = sorted(_fixed_info(request.server.settings).items())
+        before = [_pair(*fact) for fact in facts if fact[0] < "Server time"]
+        behind = [_pair(*fact) for fact in facts if fact[0] > "Server time"]
+        monitor.info = (",".join(before), ",".join(behind))
     now = monitor.clock.now_ns()
-    found = dict(monitor.info)
-    found["Server time"] = f'"Server time":"{gojson.time_string(now)}"'
-    found["Server uptime"] = f'"Server uptime":"{duration(now - monitor.started_ns)}"'
+    pairs = [
+        monitor.info[0],
+        f'"Server time":"{gojson.time_string(now)}"',
+        f'"Server uptime":"{duration(now - monitor.started_ns)}"',
+        monitor.info[1],
+    ]
     if halted := request.engine.writer.halted:
         reasons = "; ".join(f"{root}: {why}" for root, why in sorted(halted.items()))
-        found["Writes halted"] = _pair("Writes halted", reasons)
-    pairs = ",".join(pair for _, pair in sorted(found.items()))
-    return HTTPResponse(f"{{{pairs}}}", 200, content_type=JSON)
+        pairs.append(_pair("Writes halted", reasons))
+    return HTTPResponse(f"{{{','.join(pairs)}}}", 200, content_type=JSON)
 
 
 get_info.quick = True  # type: ignore[attr-defined]
