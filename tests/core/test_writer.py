@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -194,24 +194,29 @@ def test_a_repeated_idempotency_key_gets_the_first_answer(world: World) -> None:
     assert world.log.end == 2
 
 
+@dataclass
+class Slow(Append):
+    """Is not decided before it may be."""
+
+    begun: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    def decide(self, context: Context) -> Decision:
+        self.begun.set()
+        assert self.go_on.wait(20)
+        return super().decide(context)
+
+
 def test_a_command_that_was_withdrawn_before_its_turn_is_left(world: World) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    @dataclass
-    class Slow(Append):
-        def decide(self, context: Context) -> Decision:
-            begun.set()
-            assert go_on.wait(20)
-            return super().decide(context)
-
-    slow = world.submit(Slow("k", "a"))
-    assert begun.wait(20)
+    first = Slow("k", "a")
+    slow = world.submit(first)
+    assert first.begun.wait(20)
     told: list[Write] = []
     left = Write(root=ROOT, version=1, instance=1, command=Append("k", "b"), tell=told.append)
     world.writer.submit(left)
     last = world.submit(Append("k", "c"))
     left.withdrawn = True
-    go_on.set()
+    first.go_on.set()
     assert slow.result(20).answer == b"a"
     assert last.result(20).answer == b"ac"
     assert told == [left]
@@ -220,15 +225,7 @@ def test_a_command_that_was_withdrawn_before_its_turn_is_left(world: World) -> N
 
 
 def test_a_write_knows_whether_it_was_alone(world: World) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    @dataclass
-    class Slow(Append):
-        def decide(self, context: Context) -> Decision:
-            begun.set()
-            assert go_on.wait(20)
-            return super().decide(context)
-
+    slow = Slow("k", "a")
     alone: dict[str, bool] = {}
     ended = threading.Event()
 
@@ -238,10 +235,10 @@ def test_a_write_knows_whether_it_was_alone(world: World) -> None:
         if len(alone) == 3:
             ended.set()
 
-    for command in (Slow("k", "a"), Append("k", "b"), Append("k", "c")):
+    for command in (slow, Append("k", "b"), Append("k", "c")):
         world.writer.submit(Write(root=ROOT, version=1, instance=1, command=command, tell=tell))
-        assert begun.wait(20)  # the others wait until the first one is through
-    go_on.set()
+        assert slow.begun.wait(20)  # the others wait until the first one is through
+    slow.go_on.set()
     assert ended.wait(20)
     assert alone == {"a": True, "b": False, "c": False}
 
