@@ -29,6 +29,7 @@ from sanic.server.protocols.websocket_protocol import WebSocketProtocol
 from dvid_es.http.guard import check_head
 from dvid_es.http.headers import last_head
 from dvid_es.http.quickwrite import QuickWrite
+from dvid_es.http.sendroom import limit_room
 
 if TYPE_CHECKING:
     from dvid_es.http.app import Server
@@ -179,6 +180,11 @@ class QuickProtocol(WebSocketProtocol):
         self._writing: QuickWrite | None = None
         self._later = b""
         """What came while a write was under way."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin as Sanic does."""
+        super().connection_made(transport)
+        limit_room(transport)
 
     def data_received(self, data: bytes) -> None:
         """Answer at once, or let Sanic do it."""
