@@ -54,16 +54,21 @@ def need_words(request: NodeRequest, count: int, usage: str) -> list[str]:
     return request.words
 
 
-def parse_box(size: str, offset: str) -> Box:
+def parse_box(size: str, offset: str, *, smallest: int = 1) -> Box:
     """Return the box of a size and an offset such as 64_64_64 and 0_0_0.
 
+    Args:
+        size: X, Y and Z, joined by `_`.
+        offset: the same.
+        smallest: the least that each size may be; 0 where DVID answers nothing for a box without voxels.
+
     Raises:
-        InvalidRequest: not three numbers each, no positive size, or outside of 32 bits.
+        InvalidRequest: not three numbers each, a size that is too small, or outside of 32 bits.
     """
     size_xyz = parse_point(size, "size")
     offset_xyz = parse_point(offset, "offset")
-    if min(size_xyz) < 1:
-        raise InvalidRequest(f'size "{size}" must be at least 1 in each dimension')
+    if min(size_xyz) < smallest:
+        raise InvalidRequest(f'size "{size}" must be at least {smallest} in each dimension')
     box = Box.from_offset_size(offset_xyz, size_xyz)  # type: ignore[arg-type]
     if max(box.stop_zyx) > 1 << 31:
         raise InvalidRequest(f"a box of {size} at {offset} leaves the 32 bits of coordinates")

@@ -184,8 +184,10 @@ async def get_subvolblocks(request: NodeRequest) -> Any:
     """Stream the stored blocks of a box."""
     words = need_words(request, 2, '"subvolblocks" must be followed by size/offset')
     shape = parse.layout_of(request).shape_zyx
-    box = need_aligned(parse_box(words[0], words[1]), shape)
+    box = need_aligned(parse_box(words[0], words[1], smallest=0), shape)
     compression = _compression(request)
+    if not box.volume:
+        return octets(b"")
     found = await request.in_thread(parse.find_blocks, request, box.blocks(shape))
     return await _send_stream(request, found, compression)
 
