@@ -74,8 +74,10 @@ class Writer:
         self._backlog: dict[str, tuple[Stream, list[Record]]] = {}
         self._doubtful: set[str] = set()
         self._coming_back: set[str] = set()
+        self._batched = 0
+        """Writes in this batch, or the last one."""
         self._company = 0
-        """Writes that were in the last batch, or waiting when it ended."""
+        """These, and those that were waiting when it was durable."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
@@ -134,13 +136,13 @@ class Writer:
                 gone = [write for write in batch if write.withdrawn]
                 _fail(gone, InvalidRequest("taken back before it was decided"))
             batch[0].alone = len(batch) == 1
+            self._batched = self._company = len(batch)
             try:
                 self._process(waiting)
             except BaseException as problem:
                 logger.exception("the writer failed")
                 self._halted.setdefault("", f"the writer failed: {problem!r}")
                 _fail(waiting, WritesHalted(self._halted[""]))
-            self._company = len(batch) + self._queue.qsize()
 
     def _next_batch(self) -> list[Write] | None:
         first = self._queue.get()
@@ -198,6 +200,8 @@ class Writer:
             logger.error("a batch of %d writes failed: %s", len(writes), problem)
             _fail(writes, problem)
         else:
+            # Before anybody is answered: the next write of one client alone is no company.
+            self._company = self._batched + self._queue.qsize()
             pending.succeed(self._published)
 
     def _apply_backlog(self, root: str) -> None:

@@ -140,8 +140,6 @@ class QuickWrite:
         self._protocol.answered()
 
     def _count(self) -> None:
-        if self._socket >= 0:
-            os.close(self._socket)
         self._request.finish()
         monitor = self._request.server.monitor
         monitor.active -= 1
@@ -149,6 +147,8 @@ class QuickWrite:
         monitor.bytes_in += len(self._request.body)
         assert self._response is not None
         monitor.bytes_out += len(self._response.body or b"")
+        if self._socket >= 0:
+            os.close(self._socket)
 
 
 def _unsent(socket: int, data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dvid_es.commands import Write
+from dvid_es.commands import Write, Written
 from dvid_es.http import quickwrite
 
 
@@ -24,6 +24,7 @@ class Sent:
         self.write: Callable[[int, bytes], int] = os.write
         self.opened: list[int] = []
         self.closed: list[int] = []
+        self.ended = threading.Semaphore(0)
         replaced = SimpleNamespace(dup=self.dup, close=self.close, write=self.noted)
         monkeypatch.setattr(quickwrite, "os", replaced)
 
@@ -34,6 +35,12 @@ class Sent:
     def close(self, number: int) -> None:
         self.closed.append(number)
         os.close(number)
+        self.ended.release()
+
+    def wait(self) -> None:
+        """Wait until everything that was opened is closed."""
+        for _ in self.opened:
+            assert self.ended.acquire(timeout=60)
 
     def noted(self, number: int, data: bytes) -> int:
         self.threads.append(threading.current_thread().name)
@@ -159,13 +166,29 @@ def test_a_client_that_hangs_up_leaves_nothing_open(
     monkeypatch.setattr(server.deliveries, "submit", submit)
     for write in held:
         submit(write)
-    live.ok("POST", f"{kv}/key/b", b"1")  # answered behind them
+    sent.wait()
     assert server.monitor.active == 0
     assert len(sent.opened) == 10
     assert sent.closed == sent.opened
 
 
-def test_writes_of_many_are_answered_by_the_loop(live: Any, kv: str, sent: Sent) -> None:
+@pytest.mark.parametrize("alone", [False, True])
+def test_who_is_not_alone_is_answered_by_the_loop(
+    live: Any, client: Client, sent: Sent, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    def answer(write: Write) -> None:
+        write.alone = alone
+        told = threading.Thread(target=lambda: write.succeed(Written(b"", 7)), name="told")
+        told.start()
+
+    monkeypatch.setattr(live.application.ctx.server.deliveries, "submit", answer)
+    for _ in range(3):
+        status, headers, _ = client.ask("POST", "key/a", b"1")
+        assert (status, headers["x-dvid-es-seq"]) == (200, "7")
+    assert sent.threads == (["told"] * 3 if alone else [])
+
+
+def test_many_write_and_read_what_they_wrote(live: Any, kv: str, sent: Sent) -> None:
     def write(name: str) -> None:
         client = Client(live, kv)
         for number in range(100):
@@ -178,8 +201,8 @@ def test_writes_of_many_are_answered_by_the_loop(live: Any, kv: str, sent: Sent)
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(sent.threads) < 700
     assert set(sent.threads) <= {"writer"}
+    sent.wait()
     keys = json.loads(live.ok("GET", f"{kv}/keys").body)
     assert keys == [f"t{n}" for n in range(8)]
     assert live.application.ctx.server.monitor.active == 0
