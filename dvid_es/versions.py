@@ -231,9 +231,19 @@ class VersionGraph:
         return line
 
     def leaf(self, branch: str) -> Version | None:
-        """Return the newest version of a branch, or None if there is no such branch."""
-        found = [version for version in self.by_id.values() if version.branch == branch]
-        return max(found, key=lambda version: version.id, default=None)
+        """Return the newest version of a branch, or None if there is no such branch.
+
+        A merge of versions, which is on master unless it is told otherwise, continues a branch only if it
+        descends from its leaf: merging two side branches moves no master that goes on beside them.
+        """
+        leaf = None
+        for version in sorted(self.by_id.values(), key=lambda version: version.id):
+            if version.branch != branch:
+                continue
+            if leaf and len(version.parents) > 1 and leaf.id not in self.view(version.id).bounds:
+                continue
+            leaf = version
+        return leaf
 
     def branch_line(self, branch: str) -> list[Version]:
         """Return a branch from its leaf down to the root, crossing into its parent branches.

@@ -136,6 +136,32 @@ def test_a_merge_may_have_a_uuid_and_a_branch_of_its_own(server, fork):
     assert nodes(server, root)[followed]["Branch"] == "a"
 
 
+def test_a_merge_is_the_leaf_of_master_if_it_descends_from_it(server, fork):
+    root, a, b = fork
+
+    def leaf():
+        line = server.ok("GET", f"/api/repo/{root}/branch-versions/master").json()
+        assert server.engine.resolve(f"{root}:master")[2].uuid == line[0]
+        return line[0]
+
+    assert leaf() == root
+    first = merge(server, root, a, b).json()["child"]
+    assert leaf() == first
+    server.commit(first)
+    tip = server.new_version(first)
+    assert leaf() == tip
+    aside = merge(server, root, b, a).json()["child"]
+    assert leaf() == tip
+    server.commit(aside)
+    after = server.new_version(aside)
+    assert leaf() == after
+    for uuid in (tip, after):
+        server.commit(uuid)
+    assert leaf() == after
+    last = merge(server, root, tip, after).json()["child"]
+    assert leaf() == last
+
+
 def test_a_resolve_gives_each_conflict_the_first_parents_value_and_nothing_else(server, fork):
     root, a, b = fork
     first = resolve(server, root, a, b, data=("kv", "other"))
