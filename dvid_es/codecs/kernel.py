@@ -168,6 +168,16 @@ def trailing_zeros(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
+def leading_zeros(typingctx: Any, value: Any) -> Any:
+    """Return the number of zero bits above the highest set bit of an int64; 64 for 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
 def bit_count(typingctx: Any, value: Any) -> Any:
     """Return the number of set bits of a u64."""
 

@@ -18,6 +18,7 @@ from dvid_es.codecs.kernel import (
     i32_2d,
     inlined,
     kernel,
+    leading_zeros,
     load16,
     load32,
     load64,
@@ -60,10 +61,7 @@ _SPREAD = _spread_table()
 @helper
 def value_bits(count):
     """Return the bits of one value in a sub-block of `count` labels."""
-    bits = 0
-    while (1 << bits) < count:
-        bits += 1
-    return bits
+    return 64 - leading_zeros(max(count, 1) - 1)
 
 
 @helper
@@ -143,22 +141,34 @@ def paste_row(word, bits, labels, out, at):
 
 
 @helper
+def sizes_of(data, counts, first, stop):
+    """Return how many indices sub-blocks [first, stop) have, and how many bits a value of each, in all."""
+    indices = bits = 0
+    for s in range(first, stop):
+        count = load16(data, counts + 2 * s)
+        indices += count
+        bits += value_bits(count)
+    return indices, bits
+
+
+@helper
 def paste_box(data, table, box, out, origin, stride_z, stride_y):
     """Write the entries of `table` that a box of the block names, as `paste` does."""
     z0, z1, y0, y1, x0, x1 = box
     gx, gy, gz = load32(data, 0), load32(data, 4), load32(data, 8)
     subblocks = gx * gy * gz
     counts = 16 + 8 * len(table)
-    index = counts + 2 * subblocks
+    index = values = counts + 2 * subblocks
     solid = len(table) == 1
-    values = index
+    s = (z0 >> 3) * gy * gx
     if not solid:
-        for s in range(subblocks):
-            values += 4 * load16(data, counts + 2 * s)
+        before, bits_before = sizes_of(data, counts, 0, s)
+        behind, _ = sizes_of(data, counts, s, subblocks)
+        values += 4 * (before + behind) + 64 * bits_before
+        index += 4 * before
     labels = np.empty(512, out.dtype)
     unpacked = np.empty(512, np.int64)
-    s = 0
-    for sz in range(0, gz * 8, 8):
+    for sz in range(z0 & -8, z1, 8):
         za, zb = max(z0 - sz, 0), min(z1 - sz, 8)
         for sy in range(0, gy * 8, 8):
             ya, yb = max(y0 - sy, 0), min(y1 - sy, 8)
@@ -166,7 +176,7 @@ def paste_box(data, table, box, out, origin, stride_z, stride_y):
                 count = 1 if solid else load16(data, counts + 2 * s)
                 bits = value_bits(count)
                 xa, xb = max(x0 - sx, 0), min(x1 - sx, 8)
-                if za < zb and ya < yb and xa < xb:
+                if ya < yb and xa < xb:
                     if solid:
                         labels[0] = table[0]
                     elif count == 0:
