@@ -41,3 +41,22 @@ def test_many_supervoxels_are_looked_up_as_one_by_one(
         finally:
             live.engine.store.finish_read(txn)
     assert compared > 1000
+
+
+def test_who_read_before_there_was_a_large_mapping_sees_it_from_then_on(live: Any) -> None:
+    walk = Walk(live, 42)
+    node = walk.node(walk.root)
+    asked = [3, 5, 2 * mapruns.MIN_ENTRIES + 1]
+
+    def bodies(options: str = "") -> list[int]:
+        found: list[int] = live.ok("GET", f"{node}/mapping{options}", json_body=asked).json()
+        return found
+
+    before = bodies()
+    entries = {sv: 100_000 + sv for sv in range(1, 2 * mapruns.MIN_ENTRIES + 2, 2)}
+    answer = live.ok("POST", f"{node}/mappings", mapping_ops(entries))
+    sequence = int(answer.headers["x-dvid-es-seq"])
+    assert bodies() == [entries[sv] for sv in asked] != before
+    assert bodies(f"?at={sequence - 1}") == before
+    live.ok("POST", f"{node}/mappings", mapping_ops({5: 77}))
+    assert bodies() == [entries[3], 77, entries[asked[2]]]

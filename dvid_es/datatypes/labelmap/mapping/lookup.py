@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.mapping import kernels
 from dvid_es.datatypes.labelmap.mapping import runs as mapruns
-from dvid_es.datatypes.labelmap.mapping.overlay import JOURNAL, bounds_of, open_runs, overlay_of
+from dvid_es.datatypes.labelmap.mapping.overlay import JOURNAL, open_runs, overlay_of
 from dvid_es.errors import VersionConflict
 from dvid_es.events import Record
 from dvid_es.projections import versioned
@@ -59,8 +59,8 @@ class Mapping:
         self._overlay = overlay_of(packs, instance_id)
         last = checkpoint(txn) - 1
         self._overlay.catch_up(txn, last)
-        self._bounds = bounds_of(view, last)
-        self._runs = open_runs(txn, instance_id, view)
+        self._bounds = self._overlay.bounds(view, last)
+        self._runs = self._overlay.runs(txn, view, packs)
 
     @classmethod
     def at(cls, txn: ReadTxn, instance_id: int, view: View) -> "Mapping":
@@ -305,6 +305,4 @@ def _any_entries(txn: ReadTxn, instance_id: int) -> bool:
 
 
 def _any_rows(txn: ReadTxn, instance_id: int) -> bool:
-    prefix = instance_key(instance_id, mapruns.RUNS)
-    pair = txn.seek(prefix)
-    return _any_entries(txn, instance_id) or (pair is not None and pair[0].startswith(prefix))
+    return _any_entries(txn, instance_id) or mapruns.has_any(txn, instance_id)

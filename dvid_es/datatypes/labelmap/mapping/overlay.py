@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvid_es.datatypes.labelmap.mapping import kernels
-from dvid_es.datatypes.labelmap.mapping.runs import Run, open_run, visible
+from dvid_es.datatypes.labelmap.mapping.runs import Run, has_any, open_run, visible
 from dvid_es.ids import PackRef
 from dvid_es.projections.catalog import instance_key
 from dvid_es.projections.txn import BulkReader, ReadTxn
@@ -45,6 +45,8 @@ class Overlay:
         # them that its chains are too short for.
         self._arrays: Arrays = (*_empty_slots(1 << 10), *_empty_chains(1 << 10))
         self._runs: dict[PackRef, Run] = {}
+        self._has_runs = False
+        self._bounds: tuple[View, int, Places] | None = None
 
     def catch_up(self, txn: ReadTxn, last: int) -> None:
         """Add what the events up to `last`, which ends the state of `txn`, have changed.
@@ -69,6 +71,7 @@ class Overlay:
                     waiting, size = [], 0
             if waiting:
                 self._insert(waiting)
+            self._has_runs = self._has_runs or has_any(txn, self._instance_id)
             self._sequence = last
 
     def _insert(self, rows: list[tuple[int, int, bytes]]) -> None:
@@ -130,6 +133,19 @@ class Overlay:
         if self.nodes:
             kernels.map_overlay(out, *self._arrays, bounds, unset)
         return out
+
+    def runs(self, txn: ReadTxn, view: View, packs: BulkReader) -> list[Run]:
+        """Return the runs that a view sees in a state that was caught up with, the newest first."""
+        if not self._has_runs:
+            return []
+        return [self.run(*place, packs) for place in visible(txn, self._instance_id, view)]
+
+    def bounds(self, view: View, last: int) -> Places:
+        """Return `bounds_of`, which is mostly what the last reader wanted, too."""
+        kept = self._bounds
+        if kept is None or kept[0] is not view or kept[1] != last:
+            kept = self._bounds = view, last, bounds_of(view, last)
+        return kept[2]
 
     def run(self, version: int, sequence: int, ref: PackRef, packs: BulkReader) -> Run:
         """Return an opened run."""

@@ -104,12 +104,18 @@ def reference(value: bytes) -> PackRef:
     return PackRef(*_REF.unpack(value))
 
 
-def visible(txn: ReadTxn, instance_id: int, view: View) -> list[tuple[int, int, PackRef]]:
-    """Return version, sequence and place of the runs that a view sees, the newest first."""
+def has_any(txn: ReadTxn, instance_id: int) -> bool:
+    """Say whether there are runs of an instance, of whatever version."""
     prefix = instance_key(instance_id, RUNS)
     pair = txn.seek(prefix)
-    if pair is None or not pair[0].startswith(prefix):
+    return pair is not None and pair[0].startswith(prefix)
+
+
+def visible(txn: ReadTxn, instance_id: int, view: View) -> list[tuple[int, int, PackRef]]:
+    """Return version, sequence and place of the runs that a view sees, the newest first."""
+    if not has_any(txn, instance_id):
         return []
+    prefix = instance_key(instance_id, RUNS)
     found = []
     for key, value in txn.scan(prefix, prefix + b"\xff" * 15):
         version, sequence = split_suffix(key)
