@@ -160,11 +160,14 @@ def _find_few(
     txn: ReadTxn, instance_id: int, scale: int, box: Box, view: View
 ) -> tuple[Coords, list[bytes]]:
     prefix = instance_key(instance_id, BLOCKS) + bytes((scale,))
-    points = list(box.points())
-    row_keys = [prefix + coord_key(point) for point in points]
-    values = [versioned.read(txn, key, view) for key in row_keys]
-    flat = [axis for point in points for axis in point]
-    return present(np.array(flat, np.int32).reshape(-1, 3), values)
+    coords: list[Triple] = []
+    rows: list[bytes] = []
+    for point in box.points():
+        row = versioned.read(txn, prefix + coord_key(point), view)
+        if row is not None:
+            coords.append(point)
+            rows.append(row)
+    return np.array(coords, np.int32).reshape(-1, 3), rows
 
 
 def _walk_box(txn: ReadTxn, prefix: bytes, box: Box, view: View) -> tuple[Coords, list[bytes]]:

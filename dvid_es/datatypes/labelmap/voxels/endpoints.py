@@ -111,7 +111,7 @@ def get_volume(request: NodeRequest) -> Any:
     roi = parse.parse_roi(request, scale)
     if compression.startswith("google") and any(side % 8 for side in box.shape_zyx):
         raise InvalidRequest(f"compression={compression} needs sides that are multiples of 8")
-    if not roi and _may_be_quick(request, box) and _is_light(request, box, compression):
+    if not roi and _is_light(request, box, compression) and _may_be_quick(request, box):
         answer = VolumeAnswer(find_box(request, scale, box, _svs(request)), box, compression)
         if answer.is_quick:
             return octets(answer.whole())

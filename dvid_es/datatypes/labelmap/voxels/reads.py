@@ -187,12 +187,15 @@ class BlockSet:
         """Return `stream` as a part of an answer."""
         return (self.stream(compression),)
 
+    @cached_property
+    def _recent(self) -> list[bytes | None]:
+        """The label blocks that were read lately, None for each other one."""
+        return CACHE.get_many([_name(block) for block in self._found])
+
     @property
     def uncached(self) -> int:
-        """How many of the blocks were not read lately and have to be fetched and inflated."""
-        return sum(
-            isinstance(block, PackRef) and block.digest not in CACHE for block in self._found
-        )
+        """How many of the blocks were not read lately and have to be inflated, and fetched if they are long."""
+        return self._recent.count(None)
 
     def load(self, *, keep: bool = False) -> "Loaded":
         """Return the label blocks, with the tables to read them by.
@@ -201,7 +204,7 @@ class BlockSet:
             keep: read lately or to be read again soon: take and leave them in the cache.
         """
         if keep:
-            label_blocks = _inflated(self._packs, self._found)
+            label_blocks = _inflated(self._packs, self._found, self._recent)
         else:
             label_blocks = [storedblock.load(one) for one in fetch(self._packs, self._found)]
         batch = LabelBatch(label_blocks)
@@ -213,12 +216,14 @@ class BlockSet:
         Views and users ask for the same blocks again and again, and making this takes five times as long as
         everything else of such a read. So it is kept for a while.
         """
-        loaded = self.load(keep=True)
         (block,) = self._found
-        name = _name(block) + loaded.tables.tobytes()
+        (label_block,) = _inflated(self._packs, self._found, self._recent)
+        labels = self._mapped(labelblock.table(label_block))
+        name = _name(block) + labels.tobytes()
         made = LZ4.get(name)
         if made is None:
-            made = loaded.lz4(box)
+            batch = LabelBatch([label_block])
+            made = Loaded(batch, labels, self.shape_zyx, self.coords_zyx).lz4(box)
             LZ4.put(name, made)
         return made
 
@@ -351,7 +356,9 @@ class PointRead:
     def look_up(self, packs: Packs, found: Sequence[Bulk | None], start: int, stop: int) -> None:
         """Read the points of blocks [start, stop) of `coords_zyx`; `found` are all of them."""
         chosen = [i for i in range(start, stop) if found[i] is not None]
-        for i, block in zip(chosen, _inflated(packs, [found[i] for i in chosen]), strict=True):
+        wanted: list[Any] = [found[i] for i in chosen]
+        recent = CACHE.get_many([_name(block) for block in wanted])
+        for i, block in zip(chosen, _inflated(packs, wanted, recent), strict=True):
             a, b = self._bounds[i], self._bounds[i + 1]
             self._labels[a:b] = labelblock.labels_at(block, self._inside[a:b])
 
@@ -363,16 +370,18 @@ class PointRead:
         return out
 
 
-def _inflated(packs: Packs, found: Sequence[Any]) -> list[bytes]:
-    """Return label blocks, kept for the next look-up."""
-    names = [_name(block) for block in found]
-    label_blocks = CACHE.get_many(names)
-    missing = [place for place, there in enumerate(label_blocks) if there is None]
-    if missing:
-        stored = fetch(packs, [found[place] for place in missing])
-        for place, one in zip(missing, stored, strict=True):
-            block = label_blocks[place] = storedblock.load(one)
-            CACHE.put(names[place], block)
+def _inflated(
+    packs: Packs, found: Sequence[Bulk], recent: Sequence[bytes | None]
+) -> Sequence[bytes]:
+    """Return label blocks, kept for the next look-up; those that were read lately are in `recent`."""
+    if None not in recent:
+        return recent  # type: ignore[return-value] # all are there
+    label_blocks = list(recent)
+    missing = [place for place, there in enumerate(recent) if there is None]
+    stored = fetch(packs, [found[place] for place in missing])
+    for place, one in zip(missing, stored, strict=True):
+        block = label_blocks[place] = storedblock.load(one)
+        CACHE.put(_name(found[place]), block)
     return label_blocks  # type: ignore[return-value] # all are there now
 
 
