@@ -1,11 +1,13 @@
 """One persistent HTTP/1.1 connection that costs as little as Python allows.
 
 The clock runs from the first byte sent to the last byte received. The receive buffer is kept from
-answer to answer, so that a body of 134 MB costs no page faults while it is timed.
+answer to answer, so that a body of 134 MB costs no page faults while it is timed. The operating system
+itself watches over timeouts: Python would ask it before each call whether that would wait.
 """
 
 import select
 import socket
+import struct
 import time
 from urllib.parse import urlsplit
 
@@ -76,6 +78,13 @@ class Answer:
             return b"".join([view[start:stop] for start, stop in self._spans])
 
 
+def _leave_timeouts_to_the_system(connection: socket.socket, seconds: float) -> None:
+    connection.settimeout(None)
+    limit = struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+    for direction in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connection.setsockopt(socket.SOL_SOCKET, direction, limit)
+
+
 class Connection:
     """Sends requests one after the other over one socket."""
 
@@ -97,13 +106,16 @@ class Connection:
         connection = self._ready()
         head = self._address.head(method, target, len(body), kind)
         self.turn += 1
+        reader = AnswerReader()
         started = time.perf_counter()
-        if len(body) <= SEND_TOGETHER:
-            connection.sendall(head + body)
-        else:
-            self._send_large(connection, head, body)
-        reader = self._receive(connection)
-        seconds = time.perf_counter() - started
+        try:
+            if len(body) <= SEND_TOGETHER:
+                connection.sendall(head + body)
+            else:
+                self._send_large(connection, head, body)
+            seconds = self._receive(connection, reader) - started
+        except BlockingIOError:
+            raise TimeoutError(f"nothing came or went for {self._timeout_s:g} s") from None
         if reader.closes:
             self.close()
         return Answer(self, reader, seconds)
@@ -121,6 +133,7 @@ class Connection:
             self.close()
         if self._socket is None:
             self._socket = self._address.connect(self._timeout_s)
+            _leave_timeouts_to_the_system(self._socket, self._timeout_s)
         return self._socket
 
     def _send_large(self, connection: socket.socket, head: bytes, body: bytes) -> None:
@@ -131,14 +144,16 @@ class Connection:
             # A server that refuses a body may answer and hang up before it has read all of it.
             pass
 
-    def _receive(self, connection: socket.socket) -> AnswerReader:
-        reader, filled = AnswerReader(), 0
+    def _receive(self, connection: socket.socket, reader: AnswerReader) -> float:
+        """Read an answer to its end; return when that came."""
+        filled = 0
         while True:
             wanted = max(reader.expected(), filled + 1)
             if wanted > len(self.buffer):
                 self.buffer.extend(bytes(max(wanted, 2 * len(self.buffer)) - len(self.buffer)))
             with memoryview(self.buffer) as view:
                 got = connection.recv_into(view[filled : filled + RECEIVE_AT_MOST])
+            received = time.perf_counter()
             filled += got
             if reader.feed(self.buffer, filled, ended=not got):
-                return reader
+                return received

@@ -80,3 +80,12 @@ def test_a_request_is_plain_http():
     post = Address("host").request("POST", "/x", b"ab", "application/json")
     assert post.startswith(b"POST /x HTTP/1.1\r\nHost: host:80\r\nContent-Length: 2\r\n")
     assert post.endswith(b"Content-Type: application/json\r\n\r\nab")
+
+
+def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_wanted():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = Address(f"127.0.0.1:{listener.getsockname()[1]}")
+        connection = Connection(address, timeout_s=0.05)
+        with pytest.raises(TimeoutError, match=r"0\.05 s"):
+            connection.send("GET", "/never")
+        connection.close()
