@@ -132,9 +132,6 @@ class Write:
     tell: Callable[["Write"], None] = _nobody
     """Called once, by the writer's thread, when there is `written` or `problem`."""
 
-    alone: bool = False
-    """Whether no other write was decided with it: who is told may take a moment of the writer's time."""
-
     withdrawn: bool = False
     """Nobody waits any more: a command that has not begun is refused."""
 

@@ -103,11 +103,6 @@ class Writer:
         self._queue.put(write)
 
     @property
-    def are_few(self) -> bool:
-        """Whether writes have come one by one lately."""
-        return self._company <= 1
-
-    @property
     def waiting(self) -> int:
         """How many commands wait to be decided."""
         return self._queue.qsize()
@@ -135,7 +130,6 @@ class Writer:
             if len(waiting) < len(batch):
                 gone = [write for write in batch if write.withdrawn]
                 _fail(gone, InvalidRequest("taken back before it was decided"))
-            batch[0].alone = len(batch) == 1
             self._batched = self._company = len(batch)
             try:
                 self._process(waiting)

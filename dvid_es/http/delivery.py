@@ -18,11 +18,6 @@ class Deliveries:
         self._ready: deque[Callable[[], None]] = deque()
         self._scheduled = False
 
-    @property
-    def are_few(self) -> bool:
-        """Whether writes have come one by one lately."""
-        return self._writer.are_few
-
     async def written(self, write: Write) -> Written:
         """Queue a write, and return what became of it.
 

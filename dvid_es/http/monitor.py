@@ -51,7 +51,7 @@ class Monitor:
         self.gc_percent = 100
         """What clients of DVID set; Python has no such thing, so it is only remembered."""
         self.info: tuple[str, ...] = ()
-        """What server/info says that does not change, before and behind its times; made at the first request."""
+        """What server/info says that does not change, before and behind its times; made on demand."""
         self._before = self._totals()
         self._asked_ns = self.started_ns
 

@@ -1,12 +1,9 @@
-"""A small write on the short way: its handler goes on in whatever thread brings the news.
+"""A small write on the short way: its handler is run by hand, without a task and a future.
 
-A task, a future and the way back to the event loop take as long as deciding a merge. So a handler marked
-`quick_write` is run by hand, and waits for nothing but what becomes of its write. Who writes alone gets the
-answer from the writer's own thread, which has nobody else to see to; all others get it from the event loop.
+It waits for nothing but what becomes of its write, and goes on when the event loop hears of that.
 """
 
 import logging
-import os
 from collections.abc import Coroutine, Generator
 from types import coroutine
 from typing import TYPE_CHECKING, Any
@@ -36,7 +33,7 @@ def outcome(write: Write) -> Generator[Write, Written, Written]:
 
 
 class QuickWrite:
-    """The answer to a small write; only one thread at a time has to do with it."""
+    """The answer to a small write; all of it but `_told` is for the event loop."""
 
     def __init__(
         self,
@@ -51,22 +48,9 @@ class QuickWrite:
         self._deliveries = request.server.deliveries
         self._write: Write | None = None
         self._response: HTTPResponse | None = None
-        self._left: bytes | None = None
-        """What the writer's thread did not get rid of; None if it has not tried."""
-        self._socket = -1
-        """The connection's, by a number of our own: when the client hangs up, its number is soon another's."""
 
     def begin(self) -> None:
-        """Let the handler go as far as its write; by the event loop, like `withdraw`."""
-        transport: Any = self._protocol.transport
-        socket = transport.get_extra_info("socket")
-        if (
-            self._deliveries.are_few
-            and socket is not None
-            and not transport.get_extra_info("sslcontext")
-            and not transport.get_write_buffer_size()
-        ):
-            self._socket = os.dup(socket.fileno())
+        """Let the handler go as far as its write."""
         self._request.server.monitor.active += 1
         if self._go_on(None):
             self._end()
@@ -107,55 +91,28 @@ class QuickWrite:
         return None
 
     def _told(self, write: Write) -> None:
-        """Run by the writer: answer unless others wait for it, and let the event loop do the rest."""
-        if write.alone and self._socket >= 0:
-            try:
-                if not self._go_on(write):
-                    return
-                self._left = _unsent(self._socket, self._answer())
-            except Exception:
-                logger.exception("the writer's thread could not answer a write")
-        self._deliveries.deliver(self._protocol.loop, self._end)
+        """Run by the writer."""
+        self._deliveries.deliver(self._protocol.loop, lambda: self._heard(write))
 
-    def _answer(self) -> bytes:
-        assert self._response is not None
-        return last_head(self._response, "POST") + (self._response.body or b"")
-
-    def _end(self) -> None:
-        """Send what is not sent, count, and look at what the client has sent meanwhile."""
+    def _heard(self, write: Write) -> None:
         try:
-            if self._response is None and not self._go_on(self._write):
-                return
-            self._count()
-            transport = self._protocol.transport
-            if transport is None or transport.is_closing():
-                return
-            left = self._answer() if self._left is None else self._left
-            if left:
-                transport.write(left)
+            if self._go_on(write):
+                self._end()
         except Exception:
             logger.exception("a write ended without an answer")
             self._protocol.close()
-            return
-        self._protocol.answered()
 
-    def _count(self) -> None:
+    def _end(self) -> None:
+        """Count and send the answer, then look at what the client has sent meanwhile."""
         self._request.finish()
+        assert self._response is not None
+        body = self._response.body or b""
         monitor = self._request.server.monitor
         monitor.active -= 1
         monitor.puts += 1
         monitor.bytes_in += len(self._request.body)
-        assert self._response is not None
-        monitor.bytes_out += len(self._response.body or b"")
-        if self._socket >= 0:
-            os.close(self._socket)
-
-
-def _unsent(socket: int, data: bytes) -> bytes:
-    """Write to a socket that does not wait; return what it did not take."""
-    try:
-        return data[os.write(socket, data) :]
-    except BlockingIOError:
-        return data
-    except ConnectionError:
-        return b""  # the event loop hears of it as well
+        monitor.bytes_out += len(body)
+        transport = self._protocol.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(last_head(self._response, "POST") + body)
+            self._protocol.answered()

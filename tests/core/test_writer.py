@@ -224,25 +224,6 @@ def test_a_command_that_was_withdrawn_before_its_turn_is_left(world: World) -> N
         raise left.problem or AssertionError("it was decided")
 
 
-def test_a_write_knows_whether_it_was_alone(world: World) -> None:
-    slow = Slow("k", "a")
-    alone: dict[str, bool] = {}
-    ended = threading.Event()
-
-    def tell(write: Write) -> None:
-        assert isinstance(write.command, Append)
-        alone[write.command.text] = write.alone
-        if len(alone) == 3:
-            ended.set()
-
-    for command in (slow, Append("k", "b"), Append("k", "c")):
-        world.writer.submit(Write(root=ROOT, version=1, instance=1, command=command, tell=tell))
-        assert slow.begun.wait(20)  # the others wait until the first one is through
-    slow.go_on.set()
-    assert ended.wait(20)
-    assert alone == {"a": True, "b": False, "c": False}
-
-
 class Pauses:
     """Stands for the pauses of a writer: in each of them some more writes come in."""
 
