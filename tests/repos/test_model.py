@@ -122,11 +122,19 @@ class Model:
             self.nodes.append(Node(uuid, branch or "", list(parents)))
         return granted
 
+    def behind(self, ordinal: int) -> set[int]:
+        """A version and all its ancestors."""
+        parents = (self.behind(parent) for parent in self.node(ordinal).parents)
+        return {ordinal}.union(*parents)
+
     def line(self, branch: str) -> list[str]:
         """A branch from its leaf to the root: at a merge, its first parents, then on from the last."""
-        tips = [place for place, node in enumerate(self.nodes, 1) if node.branch == branch]
+        tip = 0
+        for place, node in enumerate(self.nodes, 1):
+            aside = len(node.parents) > 1 and tip and tip not in self.behind(place)
+            if node.branch == branch and not aside:
+                tip = place
         found = []
-        tip = max(tips, default=0)
         while tip:
             found.append(self.node(tip).uuid)
             *others, tip = self.node(tip).parents or [0]
