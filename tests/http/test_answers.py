@@ -1,6 +1,9 @@
 import gc
 
-from dvid_es.http.answers import Buffers
+import numpy as np
+import pytest
+
+from dvid_es.http.answers import CACHE_LINE, HUGE_PAGE, Buffers
 
 
 def test_leased_memory_comes_back_with_its_last_view_and_no_sooner():
@@ -27,3 +30,13 @@ def test_no_more_memory_is_kept_than_wanted():
     del leases
     gc.collect()
     assert [len(kept) for kept in buffers._kept] == [1000, 1000]
+
+
+@pytest.mark.parametrize(
+    ("size", "step"),
+    [(1, CACHE_LINE), (1 << 20, CACHE_LINE), (4 << 20, HUGE_PAGE), (9 << 20, HUGE_PAGE)],
+)
+def test_memory_begins_where_lines_of_the_cache_and_huge_pages_do(size, step):
+    with Buffers(size, kept_max=1).lease(size) as memory:
+        assert len(memory) == size
+        assert np.frombuffer(memory, np.uint8).ctypes.data % step == 0
