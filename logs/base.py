@@ -207,7 +207,7 @@ class Packs(Protocol):
 
         Args:
             places: of the values.
-            find_damage: verifies them; any that does what it must.
+            find_damage: verifies them; any that does what it must. Called once, with all values in the buffer.
             take: where the buffer comes from, all of which is returned.
 
         Raises:

@@ -90,6 +90,12 @@ class Columns(NamedTuple):
         packs, offsets, checksums = self.places[:, self.packed].tolist()
         return Places(packs, offsets, self.lengths[self.packed].tolist(), checksums)
 
+    def places_joined(self, size: int, packed: Sequence[int]) -> NDArray[np.int64]:
+        """Return where each block begins: those in the packs as given, others in `data` behind `size` bytes."""
+        starts = self.starts + (size + 1)
+        starts[self.packed] = packed
+        return starts
+
 
 def read_columns(values: Sequence[bytes]) -> Columns:
     """Return the columns of the values of rows."""
@@ -122,8 +128,11 @@ def coord_of(key: bytes, at: int) -> Triple:
 
 def all_coords(box: Box) -> Coords:
     """Return all coordinates of a box of blocks as int32[n, 3], Z slowest."""
-    sides = [np.arange(a, b, dtype=np.int32) for a, b in zip(*box, strict=True)]
-    return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
+    coords = np.empty((*box.shape_zyx, 3), np.int32)
+    for axis, (start, stop) in enumerate(zip(*box, strict=True)):
+        side = np.arange(start, stop, dtype=np.int32)
+        coords[..., axis] = side.reshape([-1 if one == axis else 1 for one in range(3)])
+    return coords.reshape(-1, 3)
 
 
 def walk_box(

@@ -78,7 +78,8 @@ def _behind_lane(crc):
 
 
 @helper
-def _crc32c(data, start, stop):
+def crc32c(data, start, stop):
+    """Return the CRC-32C of data[start:stop]; only where FAST."""
     crc = np.uint64(0xFFFFFFFF)
     at = start
     while at + 3 * _LANE_BYTES <= stop:
@@ -104,8 +105,10 @@ if FAST:
     def _first_damaged(data, starts, lengths, checksums):
         """Return the place of the first value whose CRC is another one; -1 if there is none."""
         for i in range(len(starts)):
-            found = _crc32c(data, starts[i], starts[i] + lengths[i])
-            if found != np.uint64(checksums[i]):
+            start, stop = starts[i], starts[i] + lengths[i]
+            if start < 0 or stop < start or stop > len(data):
+                return i
+            if crc32c(data, start, stop) != np.uint64(checksums[i]):
                 return i
         return -1
 
@@ -124,8 +127,5 @@ def first_damaged(
         lengths: bytes of each; what lies outside of `data` is damaged.
         checksums: CRC-32C of each.
     """
-    begin, size = np.array(starts, np.int64), np.array(lengths, np.int64)
-    outside = (begin < 0) | (size < 0) | (begin + size > len(data))
-    if outside.any():
-        return int(outside.argmax())
-    return _first_damaged(np.frombuffer(data, np.uint8), begin, size, np.array(checksums, np.int64))
+    columns = [np.array(column, np.int64) for column in (starts, lengths, checksums)]
+    return int(_first_damaged(np.frombuffer(data, np.uint8), *columns))

@@ -31,8 +31,10 @@ Buffer = bytes | bytearray | memoryview
 
 _HEAD = struct.Struct("<BBH")
 _REST = struct.Struct("<III")
-_FRAME_BYTES = 16
-"""Bytes of the coordinate and length in front of each member of a stream."""
+_FRAME_BYTES = kernels.FRAME
+
+FAST = kernels.FAST
+"""Whether `pass_stream` can be called."""
 
 PLAIN_BYTES = kernels.SPLIT_HEADER + kernels.STORED_LIMIT
 """The table of a stored block of so many bytes fits one stored block of deflate."""
@@ -243,6 +245,48 @@ class StoredBatch:
         inside = self._starts < len(self._data[0])
         inside[0] = False
         return bool((ends[:-1][inside[1:]] <= self._starts[inside] + room).all())
+
+
+def pass_stream(
+    memory: memoryview,
+    front: memoryview,
+    back: Buffer,
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    checksums: NDArray[np.int64],
+    coords_xyz: NDArray[np.int32],
+) -> tuple[int, memoryview]:
+    """Verify stored blocks and turn them into DVID's stream of gzipped blocks with their own labels.
+
+    Args:
+        memory: where the stream is written, from its beginning.
+        front: blocks of the packs, in their order: the end of `memory`, behind `more_than_stored` bytes.
+        back: other blocks.
+        starts: int64[n], where each begins; from len(front) on, in `back`.
+        lengths: int64[n], bytes of each.
+        checksums: int64[n], CRC-32C of those in front.
+        coords_xyz: int32[n, 3] block coordinates.
+
+    Returns:
+        -1 and the stream, or the place of the first block whose checksum is another one, and nothing.
+
+    Raises:
+        CorruptStore: one that is what was written is no stored block.
+    """
+    room = more_than_stored(lengths, starts < len(front))
+    assert len(memory) - len(front) >= room, "no block is overwritten before it is read"
+    found, size = kernels.pass_stream(
+        np.frombuffer(front, np.uint8), np.frombuffer(back, np.uint8), starts, lengths, checksums,
+        np.ascontiguousarray(coords_xyz, np.int32), np.frombuffer(memory, np.uint8),
+    )  # fmt: skip
+    if found >= 0 and size:
+        raise _damage(f"value {found} of {len(starts)} has an unknown form or a wrong check")
+    return found, memory[: size if found < 0 else 0]
+
+
+def more_than_stored(lengths: NDArray[np.int64], packed: NDArray[np.bool_]) -> int:
+    """Return by how many bytes, at most, a stream of blocks is longer than those of them in the packs."""
+    return 64 * len(lengths) + int(lengths[~packed].sum() + lengths.sum() // 8192)
 
 
 def gzip_member(stored: Buffer, table: Labels | None = None) -> bytes:

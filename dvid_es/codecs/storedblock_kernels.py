@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 from numba import types
 
+from dvid_es.codecs.crc32c import FAST, crc32c
 from dvid_es.codecs.kernel import (
     copy_bytes,
     helper,
@@ -33,6 +34,9 @@ SPLIT = 2
 SOLID_HEADER = 4
 SPLIT_HEADER = 16
 """Bytes in front of the block's own header."""
+
+FRAME = 16
+"""Bytes of the coordinate and length in front of each member of a stream."""
 
 GZIP_HEADER = 10
 STORED_LIMIT = 65535
@@ -192,8 +196,8 @@ def store_prefix(prefix, length, out, at, final):
 
 
 @helper
-def write_member(data, start, stop, labels, first, last, scratch, out, at):
-    """Write the gzip member of one stored block with labels[first:last] as its table.
+def write_member(data, start, stop, prefix, out, at):
+    """Write the gzip member of one stored block, whose own header and table are now `prefix`.
 
     It may be written over the block itself: all of that is read before.
     """
@@ -204,10 +208,6 @@ def write_member(data, start, stop, labels, first, last, scratch, out, at):
         rest = load32(data, start + 4)
         rest_crc = load32(data, start + 8)
         operator = load32(data, start + 12)
-    prefix = scratch[: 16 + 8 * (last - first)]
-    copy_bytes(data, header, prefix, 0, 16)
-    for k in range(first, last):
-        store64(prefix, 16 + 8 * (k - first), labels[k])
     crc = crc32(prefix, 0, len(prefix))
     size = len(prefix)
     pieces = (size + STORED_LIMIT - 1) // STORED_LIMIT
@@ -227,6 +227,20 @@ def write_member(data, start, stop, labels, first, last, scratch, out, at):
     return end + 8
 
 
+@helper
+def header_bytes(data, start):
+    """Return the bytes in front of the header of the block that is stored at `start`."""
+    return SOLID_HEADER if data[start + 1] == SOLID else SPLIT_HEADER
+
+
+@helper
+def store_frame(coords_xyz, i, out, at, length):
+    """Write the coordinate and length in front of a member."""
+    for axis in range(3):
+        store32(out, at + 4 * axis, np.int64(coords_xyz[i, axis]))
+    store32(out, at + 12, length)
+
+
 @kernel(types.void(u8, u8, i64, i64, u64, i64, i32_2d, u8))
 def write_stream(front, back, starts, stops, labels, table_starts, coords_xyz, out):
     """Write gzip members, each behind its block coordinate and length if there are coordinates.
@@ -240,14 +254,63 @@ def write_stream(front, back, starts, stops, labels, table_starts, coords_xyz, o
     scratch = np.empty(16 + 8 * longest, np.uint8)
     at = 0
     for i in range(len(starts)):
-        body = at + (16 if len(coords_xyz) > 0 else 0)
+        body = at + (FRAME if len(coords_xyz) > 0 else 0)
         first, last = table_starts[i], table_starts[i + 1]
         base = 0 if starts[i] < len(front) else len(front)
         data = front if starts[i] < len(front) else back
         start, stop = starts[i] - base, stops[i] - base
-        end = write_member(data, start, stop, labels, first, last, scratch, out, body)
+        prefix = scratch[: 16 + 8 * (last - first)]
+        copy_bytes(data, start + header_bytes(data, start), prefix, 0, 16)
+        for k in range(first, last):
+            store64(prefix, 16 + 8 * (k - first), labels[k])
+        end = write_member(data, start, stop, prefix, out, body)
         if len(coords_xyz) > 0:
-            for axis in range(3):
-                store32(out, at + 4 * axis, np.int64(coords_xyz[i, axis]))
-            store32(out, at + 12, end - body)
+            store_frame(coords_xyz, i, out, at, end - body)
         at = end
+
+
+if FAST:
+
+    @kernel(types.UniTuple(types.int64, 2)(u8, u8, i64, i64, i64, i32_2d, u8))
+    def pass_stream(front, back, starts, lengths, checksums, coords_xyz, out):
+        """Verify stored blocks and write their gzip members, each behind its coordinate and length.
+
+        One pass: what is verified is written while the processor has it at hand.
+
+        Args:
+            front: those in the packs, in their order.
+            back: the others; their places count on from the end of `front`.
+            starts: int64[n], where each begins.
+            lengths: int64[n], bytes of each.
+            checksums: int64[n], CRC-32C of those in front.
+            coords_xyz: int32[n, 3].
+            out: written although it is declared read-only: `front` lies in it, where no member is written over
+                a later block.
+
+        Returns:
+            -1 and the bytes written, or the place of the first block that is not what was stored and, if its
+            checksum is right nevertheless, 1.
+        """
+        scratch = np.empty(1 << 12, np.uint8)
+        at = 0
+        for i in range(len(starts)):
+            base = 0 if starts[i] < len(front) else len(front)
+            data = front if base == 0 else back
+            start = starts[i] - base
+            stop = start + lengths[i]
+            if start < 0 or stop < start or stop > len(data):
+                return i, 0
+            if base == 0 and np.uint64(checksums[i]) != crc32c(data, start, stop):
+                return i, 0
+            if member_length(data, base == 0, start, stop) < 0:
+                return i, 1
+            begin = start + header_bytes(data, start)
+            size = 16 + 8 * load32(data, begin + 12)
+            if size > len(scratch):
+                scratch = np.empty(size, np.uint8)
+            prefix = scratch[:size]
+            copy_bytes(data, begin, prefix, 0, size)
+            end = write_member(data, start, stop, prefix, out, at + FRAME)
+            store_frame(coords_xyz, i, out, at, end - at - FRAME)
+            at = end
+        return -1, at

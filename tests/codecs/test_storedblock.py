@@ -5,6 +5,7 @@ import struct
 import subprocess
 import zlib
 
+import google_crc32c
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -297,3 +298,74 @@ def test_content_differs_where_labels_do():
     other = block[:16] + table.tobytes() + block[16 + table.nbytes :]
     contents = {storedblock.content(storedblock.store(one)) for one in (block, other)}
     assert len(contents) == 2
+
+
+def joined(blocks):
+    """Return arguments of `pass_stream`: solid blocks lie behind the others, as those in rows do."""
+    stored = [storedblock.store(block) for block in blocks]
+    lengths = np.array([len(one) for one in stored], np.int64)
+    packed = lengths > 28
+    front, back, starts = b"", b"", []
+    for one, in_front in zip(stored, packed.tolist(), strict=True):
+        starts.append(len(front) if in_front else len(back))
+        front, back = (front + one + bytes(32), back) if in_front else (front, back + one)
+    at = np.array(starts, np.int64)
+    at[~packed] += len(front)
+    room = storedblock.more_than_stored(lengths, packed)
+    memory = memoryview(bytearray(room) + front)
+    checksums = np.array([google_crc32c.value(one) for one in stored], np.int64)
+    coords = np.arange(3 * len(stored), dtype=np.int32).reshape(-1, 3) - 7
+    return stored, [memory, memory[room:], back, at, lengths, checksums, coords]
+
+
+FEW_AND_MANY = (3, 1, 1, 700, 2, 1, 40, 4000)
+
+
+@pytest.mark.skipif(not storedblock.FAST, reason="the processor has no CRC-32C")
+@pytest.mark.parametrize("solid_first", [False, True])
+def test_a_stream_that_is_verified_and_written_in_one_pass_is_the_one_written_elsewhere(
+    solid_first,
+):
+    random = np.random.default_rng(4)
+    blocks = [
+        labelblock.encode(random.integers(0, n, (16, 16, 16), np.uint64)) for n in FEW_AND_MANY
+    ]
+    many = np.arange(64**3, dtype=np.uint64).reshape(64, 64, 64) % 9000
+    blocks += [labelblock.encode(many), *blocks[1:3], blocks[0]]
+    if solid_first:
+        blocks = [*[labelblock.solid(5, (64, 64, 64))] * 40, *blocks]
+    stored, given = joined(blocks)
+    damaged, stream = storedblock.pass_stream(*given)
+    assert damaged == -1
+    assert stream == storedblock.gzip_stream(stored, None, given[-1])
+
+
+@pytest.mark.skipif(not storedblock.FAST, reason="the processor has no CRC-32C")
+def test_the_first_block_that_is_not_what_was_stored_is_named_and_nothing_returned():
+    random = np.random.default_rng(5)
+    blocks = [
+        labelblock.encode(random.integers(0, n, (16, 16, 16), np.uint64)) for n in FEW_AND_MANY
+    ]
+    _, (_, _, _, starts, lengths, *_) = joined(blocks)
+    for place in (0, 3, 7):
+        for at in (0, 1, 4, 20, int(lengths[place]) // 2, int(lengths[place]) - 1):
+            _, given = joined(blocks)
+            given[1][int(starts[place]) + at] ^= 1
+            damaged, stream = storedblock.pass_stream(*given)
+            assert (damaged, len(stream)) == (place, 0)
+    _, given = joined(blocks)
+    given[4][7] += 64  # more than there are
+    assert storedblock.pass_stream(*given)[0] == 7
+
+
+@pytest.mark.skipif(not storedblock.FAST, reason="the processor has no CRC-32C")
+@pytest.mark.parametrize("place", [0, 1])
+def test_values_that_are_what_was_written_and_no_blocks_are_damage(place):
+    _, given = joined([labelblock.encode(noise(1, 5)), labelblock.solid(5, (64, 64, 64))])
+    if place:
+        given[2] = b"\x09" + given[2][1:]
+    else:
+        given[1][0] = 9
+        given[5][0] = google_crc32c.value(bytes(given[1][: int(given[4][0])]))
+    with pytest.raises(CorruptStore, match=f"value {place} of 2"):
+        storedblock.pass_stream(*given)

@@ -89,6 +89,19 @@ class PacksContract:
         assert [data[at : at + 5000] for at in starts] == packs.get_many(refs)
         assert memory[7 : 7 + len(data)] == data
 
+    def test_whoever_verifies_joined_values_sees_all_of_them(self, packs):
+        refs = packs.put_many([value(number, 5000) for number in range(8)])
+        seen = []
+
+        def find_damage(data, starts, lengths, checksums):
+            assert [*lengths] == [ref.length for ref in refs]
+            assert [*checksums] == [ref.checksum for ref in refs]
+            seen.append([bytes(data[at : at + 5000]) for at in starts])
+            return -1
+
+        packs.get_joined(places(refs), find_damage)
+        assert seen == [packs.get_many(refs)]
+
     def test_views_of_memory_of_any_shape_are_values(self, packs):
         data = bytes(range(240))
         view = memoryview(data)

@@ -133,6 +133,7 @@ def test_answers_at_once_to_many_clients_do_not_mix(live, node):
     "path",
     [
         "blocks/256_64_64/0_0_0?compression=blocks",
+        "blocks/256_64_64/0_0_0?compression=blocks&supervoxels=true",
         "blocks/32_32_32/96_0_0?compression=blocks&supervoxels=true",
         "blocks/256_64_64/0_0_0?compression=lz4",
         "raw/0_1_2/32_32_32/96_0_0?compression=lz4",

@@ -21,7 +21,14 @@ from dvid_es.projections.blockrows import (
     walk_box,
 )
 from dvid_es.projections.catalog import instance_key
-from dvid_es.projections.temporal import big_endian, make_keys, put_many, read_many
+from dvid_es.projections.temporal import (
+    big_endian,
+    key_table,
+    make_keys,
+    put_many,
+    read_many,
+    read_table,
+)
 from dvid_es.projections.txn import ReadTxn, WriteTxn
 from dvid_es.versions import View
 
@@ -96,6 +103,10 @@ def find_rows(
     txn: ReadTxn, instance_id: int, scale: int, coords_zyx: Coords, view: View
 ) -> list[bytes | None]:
     """Return like `find_list`, the values of rows as they are."""
+    if len(coords_zyx) > _FEW and view.linear:
+        scales = np.full((len(coords_zyx), 1), scale, np.uint8)
+        table = key_table(instance_id, BLOCKS, scales, big_endian(coords_zyx))
+        return read_table(txn, table, view)
     row_keys = keys(instance_id, scale, coords_zyx)
     if scale and not view.linear:
         places = coords_zyx.tolist()

@@ -33,8 +33,9 @@ from dvid_es.projections import regions
 DECODED_BLOCKS = 8
 """Blocks of one part of a stream in another form than the stored one."""
 
-PART_BYTES = 3 << 20
-"""Stored bytes of one part of a stream: with less, a client wakes up more often than it must."""
+PART_BYTES = 2 << 20
+"""Stored bytes of one part of a stream: a client reads one while the next is made. With less, it wakes up more
+often than it must."""
 
 AT_ONCE_BLOCKS = 8
 """Boxes of up to so many blocks are looked up on the event loop."""

@@ -34,7 +34,7 @@ Labels = NDArray[np.uint64]
 _FRAME = struct.Struct("<3iI")
 """In front of each block of a stream: its coordinate, X first, and its length."""
 
-_MEMORY = Buffers(4 << 20, kept_max=4)
+_MEMORY = Buffers(3 << 20, kept_max=4)
 """Memory of parts of streams."""
 
 _FEW = 8
@@ -140,8 +140,8 @@ class BlockSet:
             batch = storedblock.StoredBatch.of(fetch(self._packs, self._found))
             return batch.gzip_stream(self._mapped(batch.tables), coords_xyz)
         # The stream is written over the blocks, so they lie behind as much room as it may be longer.
-        lengths, packed = self._columns.lengths, self._columns.packed
-        room = 64 * len(self) + int(lengths[~packed].sum() + lengths.sum() // 8192)
+        columns = self._columns
+        room = storedblock.more_than_stored(columns.lengths, columns.packed)
         memory = memoryview(b"")
 
         def take(size: int) -> memoryview:
@@ -149,8 +149,22 @@ class BlockSet:
             memory = _MEMORY.lease(room + size)
             return memory[room:]
 
-        batch = self._batch(take)
-        return batch.gzip_stream(self._mapped(batch.tables), coords_xyz, memory)
+        if self._mapping is not None or not storedblock.FAST:
+            batch = self._batch(take)
+            return batch.gzip_stream(self._mapped(batch.tables), coords_xyz, memory)
+        stream = memoryview(b"")
+
+        def find_damage(data: bytes | memoryview, starts: Sequence[int], *_: Sequence[int]) -> int:
+            nonlocal stream
+            places = columns.places_joined(len(data), starts)
+            front, checksums = memory[room:], columns.places[2]
+            found, stream = storedblock.pass_stream(
+                memory, front, columns.data, places, columns.lengths, checksums, coords_xyz
+            )
+            return found if found < 0 else int(columns.packed[:found].sum())
+
+        self._packs.get_joined(columns.places_packed(), find_damage, take)
+        return stream
 
     def gzip_parts(self, part_bytes: int) -> Iterator[Callable[[], Buffer]]:
         """Iterate over what makes `gzip_stream` in parts of about so many bytes."""
@@ -161,8 +175,7 @@ class BlockSet:
         columns = self._columns
         find_damage = crc32c.first_damaged if crc32c.FAST else checksums.first_damaged
         data, packed = self._packs.get_joined(columns.places_packed(), find_damage, take)
-        starts = columns.starts + (len(data) + 1)
-        starts[columns.packed] = packed
+        starts = columns.places_joined(len(data), packed)
         return storedblock.StoredBatch(data, starts, columns.lengths, columns.data, verified=True)
 
     def _mapped(self, tables: Labels) -> Labels:
