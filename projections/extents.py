@@ -38,6 +38,22 @@ def read(txn: ReadTxn, kind: int, instance: Instance, view: View) -> Extents | N
     return (*low, *high) if low and high else None
 
 
+def shown(txn: ReadTxn, kind: int, instance: Instance, view: View) -> Extents | None:
+    """Return the extents that a view sees, or those of all branches where it sees none.
+
+    Clients ask a repository, or whatever version, where the voxels of an instance are. Source: the
+    properties of datatype/imageblk (janelia-flyem/dvid), which have one box for all versions.
+    """
+    found = read(txn, kind, instance, view)
+    if found is not None:
+        return found
+    box: Extents = ()
+    for version, children in txn.repo.graph.children.items():
+        if not children:
+            box = union(box, read(txn, kind, instance, txn.view(version)) or ())
+    return box or None
+
+
 def union(a: Extents, b: Extents) -> Extents:
     """Return the box around two boxes; () is none."""
     if not a or not b:

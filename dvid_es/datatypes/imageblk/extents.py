@@ -17,6 +17,11 @@ def read(txn: ReadTxn, instance: Instance, view: View) -> Extents | None:
     return extents.read(txn, EXTENTS, instance, view)
 
 
+def shown(txn: ReadTxn, instance: Instance, view: View) -> Extents | None:
+    """Return the extents that a view sees, or those of all branches where it sees none."""
+    return extents.shown(txn, EXTENTS, instance, view)
+
+
 def put(txn: WriteTxn, record: Record, box: Extents) -> None:
     """Set the extents at the version of an event."""
     extents.put(txn, EXTENTS, record, box)

@@ -19,7 +19,7 @@ METADATA_TYPE = "application/vnd.dvid-nd-data+json"
 
 def extents_info(txn: ReadTxn, instance: Instance, view: View) -> dict[str, Any]:
     """Return `Extents` of info at a version."""
-    box = extents.read(txn, instance, view)
+    box = extents.shown(txn, instance, view)
     return {
         "MinPoint": None if box is None else list(box[:3]),
         "MaxPoint": None if box is None else list(box[3:]),

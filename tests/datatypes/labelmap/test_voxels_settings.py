@@ -154,6 +154,40 @@ def test_extents_belong_to_a_version_and_resolution_to_all(live: Any) -> None:
     assert b"locked" in refused.body
 
 
+@pytest.mark.parametrize("typename", ["labelmap", "labelarray", "labelblk", "uint64blk"])
+def test_where_no_voxels_are_seen_the_extents_are_those_of_other_branches(
+    live: Any, typename: str
+) -> None:
+    # neuroglancer asks the repository where a volume lies, and draws none that lies nowhere.
+    root = live.new_repo()
+    live.new_instance(root, typename, "seg")
+    live.commit(root)
+    master = live.new_version(root)
+    side, other = (
+        live.ok("POST", f"/api/node/{root}/branch", json_body={"branch": name}).json()["child"]
+        for name in ("side", "other")
+    )
+
+    def shown(uuid: str) -> list[Any]:
+        found = extended(live, uuid)
+        return [found["MinPoint"], found["MaxPoint"]]
+
+    def of_repository() -> list[Any]:
+        info = live.ok("GET", f"/api/repo/{root}/info").json()["DataInstances"]["seg"]
+        return [info["Extended"]["MinPoint"], info["Extended"]["MaxPoint"]]
+
+    assert shown(root) == of_repository() == [None, None]
+    for uuid, offset in ((side, "64_0_0"), (other, "0_128_0")):
+        body = np.ones(64**3, np.uint64).tobytes()
+        live.ok("POST", f"/api/node/{uuid}/seg/raw/0_1_2/64_64_64/{offset}", body)
+    assert shown(side) == [[64, 0, 0], [127, 63, 63]]
+    assert shown(other) == [[0, 128, 0], [63, 191, 63]]
+    around = [[0, 0, 0], [127, 191, 63]]
+    assert shown(root) == shown(master) == of_repository() == around
+    axes = live.ok("GET", f"/api/node/{root}/seg/metadata").json()["Axes"]
+    assert [axis["Size"] for axis in axes] == [128, 192, 64]
+
+
 def test_metadata_has_the_axes(live: Any) -> None:
     _, seg = new(live, VoxelUnits="nm,nm,um", MinPoint="3,0,0", MaxPoint="12,0,7")
     answer = live.ok("GET", f"{seg.node}/metadata")
