@@ -294,15 +294,15 @@ if FAST:
         scratch = np.empty(1 << 12, np.uint8)
         at = 0
         for i in range(len(starts)):
-            base = 0 if starts[i] < len(front) else len(front)
-            data = front if base == 0 else back
-            start = starts[i] - base
+            packed = starts[i] < len(front)
+            data = front if packed else back
+            start = starts[i] if packed else starts[i] - len(front)
             stop = start + lengths[i]
             if start < 0 or stop < start or stop > len(data):
+                return i, 0 if packed else 1
+            if packed and np.uint64(checksums[i]) != crc32c(data, start, stop):
                 return i, 0
-            if base == 0 and np.uint64(checksums[i]) != crc32c(data, start, stop):
-                return i, 0
-            if member_length(data, base == 0, start, stop) < 0:
+            if member_length(data, packed, start, stop) < 0:
                 return i, 1
             begin = start + header_bytes(data, start)
             size = 16 + 8 * load32(data, begin + 12)

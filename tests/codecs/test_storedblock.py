@@ -322,19 +322,18 @@ FEW_AND_MANY = (3, 1, 1, 700, 2, 1, 40, 4000)
 
 
 @pytest.mark.skipif(not storedblock.FAST, reason="the processor has no CRC-32C")
-@pytest.mark.parametrize("solid_first", [False, True])
-def test_a_stream_that_is_verified_and_written_in_one_pass_is_the_one_written_elsewhere(
-    solid_first,
-):
+@pytest.mark.parametrize("solid", ["none", "first", "all"])
+def test_a_stream_that_is_verified_and_written_in_one_pass_is_the_one_written_elsewhere(solid):
     random = np.random.default_rng(4)
     blocks = [
         labelblock.encode(random.integers(0, n, (16, 16, 16), np.uint64)) for n in FEW_AND_MANY
     ]
     many = np.arange(64**3, dtype=np.uint64).reshape(64, 64, 64) % 9000
     blocks += [labelblock.encode(many), *blocks[1:3], blocks[0]]
-    if solid_first:
-        blocks = [*[labelblock.solid(5, (64, 64, 64))] * 40, *blocks]
+    if solid != "none":
+        blocks = [*[labelblock.solid(5, (64, 64, 64))] * 40, *(blocks if solid == "first" else [])]
     stored, given = joined(blocks)
+    assert len(given[1]) or solid == "all", "without blocks in the packs there is nothing in front"
     damaged, stream = storedblock.pass_stream(*given)
     assert damaged == -1
     assert stream == storedblock.gzip_stream(stored, None, given[-1])
@@ -368,4 +367,12 @@ def test_values_that_are_what_was_written_and_no_blocks_are_damage(place):
         given[1][0] = 9
         given[5][0] = google_crc32c.value(bytes(given[1][: int(given[4][0])]))
     with pytest.raises(CorruptStore, match=f"value {place} of 2"):
+        storedblock.pass_stream(*given)
+
+
+@pytest.mark.skipif(not storedblock.FAST, reason="the processor has no CRC-32C")
+def test_a_value_of_a_row_that_is_too_short_is_damage():
+    _, given = joined([labelblock.encode(noise(1, 5)), labelblock.solid(5, (64, 64, 64))])
+    given[2] = given[2][:-1]
+    with pytest.raises(CorruptStore, match="value 1 of 2"):
         storedblock.pass_stream(*given)

@@ -100,6 +100,19 @@ def test_blocks_come_back_in_every_compression(
     assert info["MaxPoint"] == [o + n - 1 for o, n in zip(offset, volume.shape[::-1], strict=True)]
 
 
+@pytest.mark.parametrize("supervoxels", ["true", "false"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_blocks_that_are_all_of_one_label_come_back(
+    seg: Segmentation, supervoxels: str, count: int
+) -> None:
+    volume = np.full((32 * count,) * 3, 5, np.uint64)
+    volume[:32] = 6
+    seg.post(volume, (0, 0, 0))
+    path = f"blocks/{'_'.join([str(32 * count)] * 3)}/0_0_0"
+    found = read_stream(seg, path, "blocks", compression="blocks", supervoxels=supervoxels)
+    assert same(found, expected_blocks(volume, (0, 0, 0)))
+
+
 def test_a_huge_empty_box_of_blocks_costs_nothing(seg: Segmentation, volume: np.ndarray) -> None:
     seg.live.ok("POST", f"{seg.node}/blocks", oracle.stream(volume, (40, -50, 60), SIDE))
     size, offset = "1600000000_1600000000_1600000000", "-800000000_-800000000_-800000000"
