@@ -117,6 +117,12 @@ def shift_operator(length):
 
 
 @helper
+def header_bytes(data, start):
+    """Return the bytes in front of the header of the block that is stored at `start`."""
+    return SOLID_HEADER if data[start + 1] == SOLID else SPLIT_HEADER
+
+
+@helper
 def member_length(data, verified, start, stop):
     """Return the bytes of the gzip member of one stored block; negative if it is damaged."""
     if stop - start < SOLID_HEADER + 24 or data[start] != FORM:
@@ -154,15 +160,15 @@ def measure(front, back, verified, starts, stops, table_starts, lengths):
     """
     total = 0
     for i in range(len(lengths)):
-        base = 0 if starts[i] < len(front) else len(front)
-        data = front if starts[i] < len(front) else back
+        packed = starts[i] < len(front)
+        data = front if packed else back
+        base = 0 if packed else len(front)
         start = starts[i] - base
-        lengths[i] = member_length(data, verified and base == 0, start, stops[i] - base)
+        lengths[i] = member_length(data, verified and packed, start, stops[i] - base)
         if lengths[i] < 0:
             return i
         table_starts[i] = total
-        header = SOLID_HEADER if data[start + 1] == SOLID else SPLIT_HEADER
-        total += load32(data, start + header + 12)
+        total += load32(data, start + header_bytes(data, start) + 12)
     table_starts[len(lengths)] = total
     return -1
 
@@ -174,8 +180,7 @@ def gather_tables(front, back, starts, table_starts, out):
         base = 0 if starts[i] < len(front) else len(front)
         data = front if starts[i] < len(front) else back
         start = starts[i] - base
-        header = SOLID_HEADER if data[start + 1] == SOLID else SPLIT_HEADER
-        at = start + header + 16
+        at = start + header_bytes(data, start) + 16
         for k in range(table_starts[i], table_starts[i + 1]):
             out[k] = load64(data, at)
             at += 8
@@ -202,7 +207,7 @@ def write_member(data, start, stop, prefix, out, at):
     It may be written over the block itself: all of that is read before.
     """
     solid = data[start + 1] == SOLID
-    header = start + (SOLID_HEADER if solid else SPLIT_HEADER)
+    header = start + header_bytes(data, start)
     rest, rest_crc, operator = 0, 0, 0
     if not solid:
         rest = load32(data, start + 4)
@@ -225,12 +230,6 @@ def write_member(data, start, stop, prefix, out, at):
     store32(out, end, crc)
     store32(out, end + 4, size & 0xFFFFFFFF)
     return end + 8
-
-
-@helper
-def header_bytes(data, start):
-    """Return the bytes in front of the header of the block that is stored at `start`."""
-    return SOLID_HEADER if data[start + 1] == SOLID else SPLIT_HEADER
 
 
 @helper

@@ -376,3 +376,14 @@ def test_a_value_of_a_row_that_is_too_short_is_damage():
     given[2] = given[2][:-1]
     with pytest.raises(CorruptStore, match="value 1 of 2"):
         storedblock.pass_stream(*given)
+
+
+@pytest.mark.parametrize("front", [b"", bytes(64)])
+def test_blocks_of_rows_are_verified_whether_or_not_there_are_others(front):
+    # Only what the packs hold has been verified by its checksum.
+    stored = bytearray(storedblock.store(labelblock.solid(5, (64, 64, 64))))
+    starts, lengths = np.array([len(front)]), np.array([len(stored)])
+    storedblock.StoredBatch(front, starts, lengths, bytes(stored), verified=True)
+    stored[-1] ^= 1
+    with pytest.raises(CorruptStore):
+        storedblock.StoredBatch(front, starts, lengths, bytes(stored), verified=True)

@@ -59,7 +59,7 @@ def test_boxes_have_voxels_unless_nothing_is_an_answer(size: str) -> None:
 def test_a_box_without_blocks_is_answered_by_nothing(live: Any, typename: str, word: str) -> None:
     root = live.new_repo()
     path = live.new_instance(root, typename, "volume", BlockSize="32,32,32")
-    for size in ("0_0_0", "0_32_32", "32_32_0"):
+    for size in ("0_0_0", "0_32_32", "32_32_0", "0_6400000_6400000"):
         found = live.ok("GET", f"{path}/{word}/{size}/0_32_0")
         assert (found.body, found.headers["content-type"]) == (b"", "application/octet-stream")
     for bad in ("0_0_0/1_0_0", "0_-32_32/0_0_0", "0_0_0/0_0_0?compression=none"):
